@@ -1,0 +1,27 @@
+"""Strictness for every test: strict dtype promotion, no silent rank promotion surprises, warnings as errors.
+
+Warnings as errors and markers are set in pyproject.toml.
+"""
+
+import os
+
+# Tests must pass on a machine with an accelerator too, and equal ones of two cores: run on the CPU unless told.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def float64():
+    """The test runs with 64-bit floats and integers switched on."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def key():
+    """A typed PRNG key."""
+    return jax.random.key(0)
