@@ -1,0 +1,257 @@
+"""The contract: a cell is a pure function `cell(params, carry, x) -> (carry, y)`.
+
+Axis letters, used in every docstring of the library
+
+    T time · B batch (any number of leading batch axes, none included) · I input features
+    H hidden features · O output features · L layers
+
+Core functions are time-major like `jax.lax.scan`: ``xs [T, *B, I]``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections import namedtuple
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any, Protocol, TypeVar, dataclass_transform, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+type_of = type  # `type` is a popular name for a field; keep the builtin reachable
+Params = Any  # nested dict of arrays
+Carry = Any  # an array or a NamedTuple of arrays, all leading with the batch axes
+Key = jax.Array | None
+C = TypeVar("C")
+
+
+@runtime_checkable
+class Cell(Protocol):
+    """One time step of a recurrent network, as a pure function of its parameters.
+
+    ``carry, y = cell(params, carry, x, key=None)``
+
+    params: nested dict of arrays with names that say what they are (``"input"``, ``"recurrent"``, ``"bias"``).
+    carry: an array ``[*B, H]`` or a NamedTuple of arrays, each leading with the batch axes.
+    x: one step's input ``[*B, I]``.
+    key: only for cells with noise; no key means deterministic.
+    y: one step's output ``[*B, O]`` (any pytree).
+
+    Hyperparameters are fields of a frozen dataclass (see `rnnjax.cell`); whatever may be learned is in ``params``.
+    A user's bare function ``f(params, carry, x)`` is accepted wherever a cell is, as long as a start ``carry`` is given.
+    """
+
+    def init(self, key: jax.Array, x: Any) -> Params:
+        """Fresh parameters for one step's input ``x [*B, I]`` (an array or a `jax.ShapeDtypeStruct`)."""
+        ...
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        """The carry before the first step: zeros, unless the cell learns its start. ``x``: one step's input."""
+        ...
+
+    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+        """One pure step: ``(carry, y)``."""
+        ...
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, (jax.Array, np.ndarray))
+
+
+def _check_field(owner: str, name: str, value: Any) -> None:
+    if any(_is_array(leaf) for leaf in jax.tree.leaves(value)):
+        raise TypeError(
+            f"{owner}: field {name!r} must be a plain hyperparameter, got an array; "
+            "arrays belong in params (return them from init) or in the carry"
+        )
+    try:
+        hash(value)
+    except TypeError:
+        raise TypeError(
+            f"{owner}: field {name!r} must be hashable, got {type_of(value).__name__}; use a tuple or a frozen dataclass"
+        ) from None
+
+
+def _compact_repr(self: Any) -> str:
+    """`LSTM(128, peephole=True)`: required fields by position, the rest only where they differ from the default."""
+    parts = []
+    for field in dataclasses.fields(self):
+        value = getattr(self, field.name)
+        if field.default is dataclasses.MISSING:
+            parts.append(repr(value) if not field.kw_only else f"{field.name}={value!r}")
+        elif value != field.default:
+            parts.append(f"{field.name}={value!r}")
+    return f"{type_of(self).__name__}({', '.join(parts)})"
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def cell(cls: type[C]) -> type[C]:
+    """Class decorator for cells, wrappers and layers: a frozen dataclass of hyperparameters, static under jit.
+
+    Makes ``cls`` a frozen dataclass (equal and hashable by its fields, printable), registers it as static with JAX (a
+    cell may be passed to a jitted function or closed over; it holds no leaves), and refuses at construction any field
+    that holds an array or is not hashable. A ``__post_init__`` of the class still runs, before the check.
+
+    Raises: TypeError naming the class and the field.
+
+    >>> import jax.numpy as jnp
+    >>> import rnnjax as rj
+    >>> @rj.cell
+    ... class Leaky:
+    ...     features: int
+    ...     leak: float = 0.1
+    ...     def init(self, key, x):
+    ...         return {"input": jnp.zeros((x.shape[-1], self.features))}
+    ...     def initial_carry(self, params, x):
+    ...         return jnp.zeros(x.shape[:-1] + (self.features,))
+    ...     def __call__(self, params, carry, x, key=None):
+    ...         h = (1 - self.leak) * carry + self.leak * jnp.tanh(x @ params["input"])
+    ...         return h, h
+    >>> Leaky(3, leak=0.2)
+    Leaky(3, leak=0.2)
+    >>> Leaky(3, leak=jnp.ones(3))
+    Traceback (most recent call last):
+    ...
+    TypeError: Leaky: field 'leak' must be a plain hyperparameter, got an array; ...
+    """
+    own_post_init = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        if own_post_init is not None:
+            own_post_init(self)
+        for field in dataclasses.fields(self):
+            _check_field(cls.__name__, field.name, getattr(self, field.name))
+
+    setattr(cls, "__post_init__", __post_init__)
+    if "__repr__" not in cls.__dict__:
+        setattr(cls, "__repr__", _compact_repr)
+    frozen = dataclasses.dataclass(frozen=True)(cls)
+    jax.tree_util.register_static(frozen)
+    return frozen
+
+
+# -- carries of several layers -----------------------------------------------------------------------------------------
+
+
+@cache
+def carry_type(name: str, parts: tuple[str, ...]) -> Any:
+    """The NamedTuple class for a carry whose parts are only known at run time (layers of a stack); one per signature."""
+    kind = namedtuple(name, parts)
+    kind.__reduce__ = lambda self: (_rebuild_carry, (name, parts, tuple(self)))  # picklable, though made at run time
+    return kind
+
+
+def _rebuild_carry(name: str, parts: tuple[str, ...], values: tuple[Any, ...]) -> Any:
+    return carry_type(name, parts)(*values)
+
+
+def layer_names(count: int) -> tuple[str, ...]:
+    """("layer_0", "layer_1", ...): keys of params and parts of the carry of a stack or a sequence of layers."""
+    return tuple(f"layer_{i}" for i in range(count))
+
+
+# -- checks at build and trace time ------------------------------------------------------------------------------------
+
+
+def name_of(cell: Any) -> str:
+    """How messages call a cell: `LSTM(128)`, or the name of a bare function."""
+    return getattr(cell, "__name__", None) or repr(cell)
+
+
+def check_size(owner: str, name: str, value: Any) -> None:
+    """A number of features, layers, heads: a positive int."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+        raise TypeError(f"{owner}: {name} must be an int, got {value!r} ({type_of(value).__name__})")
+    if value < 1:
+        raise ValueError(f"{owner}: {name} must be at least 1, got {value}")
+
+
+def check_rate(owner: str, name: str, value: Any) -> None:
+    """A probability in [0, 1)."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{owner}: {name} must be a float, got {value!r} ({type_of(value).__name__})")
+    if not 0 <= value < 1:
+        raise ValueError(f"{owner}: {name} must be at least 0 and below 1, got {value}")
+
+
+def check_choice(owner: str, name: str, value: Any, choices: Any) -> None:
+    """One of a few names; the message suggests the nearest."""
+    if value not in choices:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value), [c for c in choices if isinstance(c, str)], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{owner}: {name} must be one of {', '.join(map(repr, choices))}, got {value!r}{hint}")
+
+
+def check_input(cell: Any, x: Any, features: int | None = None, ndim: int = 1) -> None:
+    """``x`` is one step's input: an inexact array with at least ``ndim`` axes, its last of size ``features`` if known."""
+    owner = name_of(cell)
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        raise TypeError(f"{owner}: x must be an array or a ShapeDtypeStruct, got {type_of(x).__name__}")
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        raise TypeError(f"{owner}: x must be floating point, got {x.dtype}; embed or one-hot integer tokens first")
+    if len(x.shape) < ndim:
+        raise ValueError(f"{owner}: x must be one step's input [*B, I] with at least {ndim} axis, got shape {x.shape}")
+    if features is not None and x.shape[-1] != features:
+        raise ValueError(
+            f"{owner}: x has {x.shape[-1]} features (shape {tuple(x.shape)}), the parameters were made for {features}; "
+            "pass one step's input [*B, I] of the size given to init"
+        )
+
+
+def check_params(cell: Any, params: Any, names: tuple[str, ...]) -> None:
+    """``params`` is a dict with these names."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{name_of(cell)}: params must be a dict from init, got {type_of(params).__name__}")
+    missing = [n for n in names if n not in params]
+    if missing:
+        raise ValueError(f"{name_of(cell)}: params lack {missing}, got {sorted(params)}; make them with init(key, x)")
+
+
+def check_carry(cell: Any, carry: Any, x: Any, features: int) -> None:
+    """``carry`` (every leaf of it) is ``[*B, features]`` with the batch axes of ``x``."""
+    want = tuple(x.shape[:-1]) + (features,)
+    for leaf in jax.tree.leaves(carry):
+        if tuple(leaf.shape) != want:
+            raise ValueError(
+                f"{name_of(cell)}: carry must have shape {want} for x of shape {tuple(x.shape)}, got "
+                f"{tuple(leaf.shape)}; start from initial_carry(params, x)"
+            )
+
+
+def zeros_like_step(params: Any, x: Any, *shape: int) -> jax.Array:
+    """Zeros ``[*B, *shape]`` in the dtype that the params and ``x`` promote to."""
+    return jnp.zeros((*x.shape[:-1], *shape), step_dtype(params, x))
+
+
+def step_dtype(params: Any, x: Any) -> Any:
+    """The dtype that inexact params and ``x`` promote to."""
+    leaves = [leaf for leaf in jax.tree.leaves((params, x)) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.result_type(*(leaf.dtype for leaf in leaves)) if leaves else jnp.result_type(float)
+
+
+def param_dtype(x: Any) -> Any:
+    """The dtype for new parameters: that of a floating ``x``, else the default float."""
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
+
+
+@lru_cache(maxsize=1024)
+def _accepts_key(function: Any) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def call_step(cell: Any, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+    """One step of a cell or a bare function; ``key`` is handed on only where there is one."""
+    if key is None:
+        return cell(params, carry, x)
+    if not _accepts_key(cell):
+        raise TypeError(f"{name_of(cell)}: got a key but takes none; add `key=None` to its signature or drop key=")
+    return cell(params, carry, x, key=key)

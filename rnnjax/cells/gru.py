@@ -1,0 +1,89 @@
+"""The gated recurrent unit."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax import initializers
+from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+
+GATES = ("reset", "update", "candidate")  # order of the blocks in every weight, as in torch and flax; keras has z, r, n
+
+
+@cell
+class GRU:
+    """Gated recurrent unit, in both published forms.
+
+    ``r = sigmoid(x W_r + h U_r + b_r)``; ``z = sigmoid(x W_z + h U_z + b_z)``;
+    ``n = tanh(x W_n + b_n + r (h U_n + c))`` with ``reset_after=True``, ``n = tanh(x W_n + b_n + (r h) U_n)`` without;
+    ``h' = (1 - z) n + z h``; ``y = h'``.
+
+    features: H. reset_after: True as in cuDNN, torch, flax and keras; False as first published, in haiku and the ONNX default.
+    params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, gates in the order of ``GATES``, and with
+    ``reset_after`` ``recurrent_bias`` c ``[H]``, the one bias inside the reset. carry: h ``[*B, H]``. y: ``[*B, H]``.
+
+    Variant: z keeps the old state, as in torch, flax and keras; haiku and the first paper's text call that 1 - z.
+    Errors: ValueError/TypeError for a bad size, or an x or carry of the wrong shape.
+    Source: Cho et al. 2014, arXiv:1406.1078 (v1: reset after; v3: before).
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.GRU(4), jnp.ones((5, 2, 3))
+    >>> params = cell.init(jax.random.key(0), xs[0])
+    >>> carry, ys = rj.unroll(cell, params, xs)
+    >>> carry.shape, ys.shape
+    ((2, 4), (5, 2, 4))
+    """
+
+    features: int
+    _: KW_ONLY
+    reset_after: bool = True
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        check_size("GRU", "features", self.features)
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
+        k_in, k_rec = jax.random.split(key)
+        n, h, dtype = x.shape[-1], self.features, param_dtype(x)
+        params = {
+            "input": initializers.per_gate(initializers.lecun, 3)(k_in, (n, 3 * h), dtype),
+            "recurrent": initializers.per_gate(initializers.orthogonal, 3)(k_rec, (h, 3 * h), dtype),
+        }
+        if self.use_bias:
+            params["bias"] = jnp.zeros(3 * h, dtype)
+            if self.reset_after:
+                params["recurrent_bias"] = jnp.zeros(h, dtype)
+        return params
+
+    def initial_carry(self, params: Any, x: Any) -> jax.Array:
+        return zeros_like_step(params, x, self.features)
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
+        check_params(self, params, ("input", "recurrent"))
+        check_input(self, x, params["input"].shape[0])
+        check_carry(self, carry, x, self.features)
+        step = self._reset_after if self.reset_after else self._reset_before
+        zx = x @ params["input"]
+        h = step(params, carry, zx + params["bias"] if "bias" in params else zx)
+        return h, h
+
+    def _reset_after(self, params: Any, h: jax.Array, zx: jax.Array) -> jax.Array:
+        xr, xz, xn = jnp.split(zx, 3, axis=-1)
+        hr, hz, hn = jnp.split(h @ params["recurrent"], 3, axis=-1)
+        hn = hn + params["recurrent_bias"] if "recurrent_bias" in params else hn
+        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+        n = jnp.tanh(xn + r * hn)
+        return (1 - z) * n + z * h
+
+    def _reset_before(self, params: Any, h: jax.Array, zx: jax.Array) -> jax.Array:
+        xr, xz, xn = jnp.split(zx, 3, axis=-1)
+        u_gates, u_n = jnp.split(params["recurrent"], [2 * self.features], axis=-1)
+        hr, hz = jnp.split(h @ u_gates, 2, axis=-1)
+        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+        n = jnp.tanh(xn + (r * h) @ u_n)
+        return (1 - z) * n + z * h

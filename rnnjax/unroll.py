@@ -1,0 +1,346 @@
+"""`rj.unroll`: roll a cell over time with exact sequence semantics."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of
+from rnnjax.engine import scan
+
+METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk")
+
+
+class Step(NamedTuple):
+    """What one step reads, each with a leading time axis in the loop; None where the option is not used."""
+
+    x: Any
+    key: Any = None
+    valid: Any = None  # False: leave the carry as it is
+    reset: Any = None  # True: start from the initial carry
+    cut: Any = None  # True: no gradient into the carry
+
+
+def unroll(
+    cell: Any,
+    params: Params,
+    xs: Any,
+    *,
+    carry: Carry | None = None,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+    time_axis: int = 0,
+    key: Key = None,
+    unroll: int = 1,
+    checkpoint: int | str | None = None,
+    truncate: int | None = None,
+    matmul_dtype: Any = None,
+    method: str = "scan",
+) -> tuple[Carry, Any]:
+    """Rolls ``cell`` over the time axis of ``xs`` and returns ``(last carry, ys)``, as `jax.lax.scan` does.
+
+    ``carry_t, y_t = cell(params, carry_{t-1}, x_t)`` for t = 0 .. T-1.
+
+    cell: anything with the step signature ``(params, carry, x) -> (carry, y)``; a bare function needs ``carry``.
+    xs: ``[T, *B, I]`` (any pytree of such). ys: ``[T, *B, O]``.
+    carry: where to start; default the cell's initial carry. Hand the returned carry on to go on with a stream.
+    lengths: int ``[*B]``; steps ``t >= length`` leave the carry as it is and output zeros. Length 0 returns the start.
+    mask: bool ``[T, *B]``; the same for any pattern of steps. With lengths, both must hold.
+    reset: bool ``[T, *B]``; before step t the carry becomes the cell's initial carry (for a bare function: ``carry``).
+        A step that is masked out is left out altogether, its reset too.
+    reverse: run from the end of each sequence; with lengths the last valid step is read first. ys keep the input order.
+    time_axis: 0 reads and writes ``[T, *B, I]``, 1 ``[B, T, I]``; mask and reset have their time axis at the same place.
+    key: for cells with noise, split per step before the loop; none means deterministic.
+    unroll: steps per loop iteration, as in `jax.lax.scan`.
+    checkpoint: None, a segment length or "sqrt": same values and gradients, less memory, one more forward pass.
+    truncate: gradients stop at every k-th step counted from where the run starts; values unchanged.
+    matmul_dtype: operands of products with weights in this dtype, sums in float32; everything else unchanged.
+    method: "scan", "loop" (a plain Python loop, the definition), "associative" (cells linear in time).
+
+    What lies in masked steps, NaN included, changes nothing: neither values nor gradients.
+    Errors: ValueError/TypeError naming the cell, the argument, what was expected and what came, at trace time.
+
+    >>> import jax.numpy as jnp, rnnjax as rj
+    >>> def decay(params, carry, x):
+    ...     carry = params["keep"] * carry + x
+    ...     return carry, carry
+    >>> carry, ys = rj.unroll(decay, {"keep": 0.5}, jnp.ones((3, 1)), carry=jnp.zeros(1))
+    >>> ys[:, 0].tolist()
+    [1.0, 1.5, 1.75]
+    """
+    check_choice("unroll", "method", method, METHODS)
+    xs, time = _read_time(cell, xs, time_axis)
+    keys = None if key is None else jax.random.split(key, time)
+    valid = _validity(cell, xs, time, lengths, mask, time_axis)
+    steps = Step(
+        x=_blank_out(xs, valid),
+        key=keys,
+        valid=valid,
+        reset=_flags(cell, "reset", reset, xs, time, time_axis),
+        cut=_cuts(cell, truncate, time, reverse, lengths),
+    )
+    how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype)
+    carry, ys = roll(cell, params, carry, steps, time, method, how)
+    return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys) if time_axis else ys
+
+
+def roll(
+    cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
+) -> Any:
+    """Runs prepared steps: layer by layer for cells that offer it (``unroll_layers``), else in one loop."""
+    if method in ("deer", "quasi_deer", "elk"):
+        raise NotImplementedError(f"unroll: method={method!r} is not in this release; use method='scan' (same values)")
+    layers = getattr(cell, "unroll_layers", None)
+    if layers is not None and method != "loop":
+        return layers(params, carry, steps, lambda c, p, s, st: roll(c, p, s, st, time, method, how))
+    if method == "associative":
+        from rnnjax.parallel import associative
+
+        return associative.roll(cell, params, carry, steps, time, how)
+    start, fresh = start_carry(cell, params, carry, steps)
+    body = _body(cell, params, fresh, start)
+    if method == "loop":
+        last, ys = _python_loop(body, start, steps, time, how["reverse"])
+    else:
+        last, ys = scan(body, start, steps, length=time, **how)
+    return last, zero_invalid(cell, ys, steps.valid)
+
+
+# -- the loop body -----------------------------------------------------------------------------------------------------
+
+
+def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
+    def body(carry: Carry, step: Step) -> tuple[Carry, Any]:
+        if step.reset is not None:
+            carry = select(step.reset, fresh, carry)
+        if step.cut is not None:
+            carry = select(step.cut, jax.lax.stop_gradient(carry), carry)
+        new, y = call_step(cell, params, carry, step.x, step.key)
+        new = jax.tree.map(_as_dtype_of, new, start)
+        return (new if step.valid is None else select(step.valid, new, carry)), y
+
+    return body
+
+
+def _python_loop(body: Any, carry: Carry, steps: Step, time: int, reverse: bool) -> tuple[Carry, Any]:
+    """The slow, obvious definition that every other method is tested against."""
+    ys: list[Any] = [None] * time
+    for t in reversed(range(time)) if reverse else range(time):
+        carry, ys[t] = body(carry, jax.tree.map(lambda a, t=t: a[t], steps))
+    if time:
+        return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
+    _, y = jax.eval_shape(body, carry, one_step(steps))
+    return carry, jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), y)
+
+
+def select(flag: jax.Array, yes: Any, no: Any) -> Any:
+    """``yes`` where ``flag [*B]``, else ``no``: by selection, so that a NaN on the other side does not come through."""
+
+    def pick(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(jnp.reshape(flag, flag.shape + (1,) * (jnp.ndim(b) - flag.ndim)), a, b)
+
+    return jax.tree.map(pick, yes, no)
+
+
+def _as_dtype_of(a: Any, like: jax.Array) -> jax.Array:
+    return a if getattr(a, "dtype", None) == like.dtype else jnp.asarray(a).astype(like.dtype)
+
+
+def zero_invalid(cell: Any, ys: Any, valid: jax.Array | None) -> Any:
+    """Outputs of steps left out are zeros."""
+    if valid is None:
+        return ys
+    for y in jax.tree.leaves(ys):
+        if y.shape[: valid.ndim] != valid.shape:
+            raise ValueError(
+                f"{name_of(cell)}: with lengths or mask {valid.shape[1:]} every output must lead with these batch axes, "
+                f"got an output of shape {y.shape[1:]} per step"
+            )
+    return select(valid, ys, jax.tree.map(jnp.zeros_like, ys))
+
+
+# -- where to start ----------------------------------------------------------------------------------------------------
+
+
+def one_step(steps: Step) -> Step:
+    """Shapes of a single step, as ShapeDtypeStructs."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), steps)
+
+
+def start_carry(cell: Any, params: Params, carry: Carry | None, steps: Step) -> tuple[Carry, Carry]:
+    """The carry to start from and the one that a reset restores, both in the dtype the loop keeps."""
+    has_own = hasattr(cell, "initial_carry")
+    if carry is None and not has_own:
+        raise ValueError(f"{name_of(cell)}: a bare function has no initial carry; pass carry= to unroll")
+    need_own = has_own and (carry is None or steps.reset is not None)
+    own = cell.initial_carry(params, _blank_step(steps.x)) if need_own else None
+    given = carry if carry is not None else own
+    start = jax.tree.map(jnp.asarray, given)
+    start = _settle(cell, params, start, one_step(steps), steps.valid if steps.valid is not None else steps.reset)
+    fresh = start if own is None else jax.tree.map(_as_dtype_of, _like_tree(cell, own, start), start)
+    return start, fresh
+
+
+def _like_tree(cell: Any, own: Carry, start: Carry) -> Carry:
+    if jax.tree.structure(own) != jax.tree.structure(start):
+        raise ValueError(
+            f"{name_of(cell)}: carry must have the structure of its initial carry, {jax.tree.structure(own)}, "
+            f"got {jax.tree.structure(start)}"
+        )
+    return own
+
+
+def _blank_step(xs: Any) -> Any:
+    """One step's input of the right shape with nothing in it: the start must not depend on what x says."""
+
+    def blank(x: jax.Array) -> jax.Array:
+        return x[0] if jnp.issubdtype(x.dtype, jax.dtypes.extended) else jnp.zeros(x.shape[1:], x.dtype)
+
+    return jax.tree.map(blank, xs)
+
+
+def _settle(cell: Any, params: Params, start: Carry, step: Step, flags: jax.Array | None) -> Carry:
+    """``start`` in the dtype that the step's carry has, so that the loop keeps one dtype; checks structure and shapes."""
+    for _ in range(2):
+        out = jax.eval_shape(lambda p, c, s: call_step(cell, p, c, s.x, s.key), params, start, step)
+        if not (isinstance(out, tuple) and len(out) == 2):
+            raise TypeError(f"{name_of(cell)}: a step must return (carry, y), got {jax.tree.structure(out)}")
+        _check_same(cell, start, out[0])
+        wanted = [_promoted(a, b) for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(out[0]), strict=True)]
+        if all(a.dtype == d for a, d in zip(jax.tree.leaves(start), wanted, strict=True)):
+            break
+        leaves = [a if a.dtype == d else a.astype(d) for a, d in zip(jax.tree.leaves(start), wanted, strict=True)]
+        start = jax.tree.unflatten(jax.tree.structure(start), leaves)
+    if flags is not None:
+        _check_batched(cell, start, flags.shape[1:])
+    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), start)  # no weak types in the loop
+
+
+def _promoted(a: jax.Array, b: Any) -> Any:
+    if a.dtype == b.dtype or jnp.issubdtype(a.dtype, jax.dtypes.extended):
+        return a.dtype
+    if a.weak_type:  # a Python number as a start takes the step's dtype
+        return b.dtype
+    return jnp.promote_types(a.dtype, b.dtype)
+
+
+def _check_same(cell: Any, start: Carry, out: Carry) -> None:
+    if jax.tree.structure(start) != jax.tree.structure(out):
+        raise ValueError(
+            f"{name_of(cell)}: a step must return a carry of the structure it got, {jax.tree.structure(start)}, "
+            f"got {jax.tree.structure(out)}; check the carry= you gave and the order (carry, y)"
+        )
+    for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(out), strict=True):
+        if a.shape != b.shape:
+            raise ValueError(
+                f"{name_of(cell)}: the carry must keep its shape, started as {a.shape}, a step made it {b.shape}; "
+                "check that the start carry has the batch axes of xs"
+            )
+
+
+def _check_batched(cell: Any, carry: Carry, batch: tuple[int, ...]) -> None:
+    for leaf in jax.tree.leaves(carry):
+        if leaf.shape[: len(batch)] != batch:
+            raise ValueError(
+                f"{name_of(cell)}: with lengths, mask or reset of batch shape {batch} every part of the carry must lead with "
+                f"these axes, got a part of shape {leaf.shape}"
+            )
+
+
+# -- reading the arguments ---------------------------------------------------------------------------------------------
+
+
+def _read_time(cell: Any, xs: Any, time_axis: int) -> tuple[Any, int]:
+    if not isinstance(time_axis, int) or isinstance(time_axis, bool) or time_axis < 0:
+        raise ValueError(f"unroll: time_axis must be an int counted from the front (0 or 1), got {time_axis!r}")
+    leaves = jax.tree.leaves(xs)
+    if not leaves:
+        raise ValueError(
+            f"{name_of(cell)}: xs has no arrays, so the number of steps is unknown; use rj.scan with length="
+        )
+    for x in leaves:
+        if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+            raise TypeError(f"{name_of(cell)}: xs must hold arrays [T, *B, I], got {type(x).__name__}; use jnp.asarray")
+        if x.ndim <= time_axis:
+            raise ValueError(
+                f"{name_of(cell)}: xs of shape {x.shape} has no time axis {time_axis}; expected [T, *B, I]"
+            )
+    sizes = {x.shape[time_axis] for x in leaves}
+    if len(sizes) > 1:
+        raise ValueError(f"{name_of(cell)}: the arrays in xs disagree on the number of steps: {sorted(sizes)}")
+    return jax.tree.map(lambda x: jnp.moveaxis(jnp.asarray(x), time_axis, 0), xs), sizes.pop()
+
+
+def _flags(cell: Any, name: str, flags: Any, xs: Any, time: int, time_axis: int) -> jax.Array | None:
+    """A bool array ``[T, *B]`` from the user's ``mask`` or ``reset``."""
+    if flags is None:
+        return None
+    flags = jnp.asarray(flags)
+    if not (flags.dtype == jnp.bool_ or jnp.issubdtype(flags.dtype, jnp.integer)):
+        raise TypeError(f"{name_of(cell)}: {name} must be bool [T, *B], got dtype {flags.dtype}; write `{name} > 0`")
+    if flags.ndim <= time_axis or flags.shape[time_axis] != time:
+        raise ValueError(
+            f"{name_of(cell)}: {name} must be [T, *B] with T={time} at axis {time_axis}, got shape {flags.shape}"
+        )
+    flags = jnp.moveaxis(flags, time_axis, 0).astype(bool)
+    _check_batch_axes(cell, name, flags.shape[1:], xs)
+    return flags
+
+
+def _validity(cell: Any, xs: Any, time: int, lengths: Any, mask: Any, time_axis: int) -> jax.Array | None:
+    valid = _flags(cell, "mask", mask, xs, time, time_axis)
+    if lengths is None:
+        return valid
+    lengths = _lengths(cell, lengths, xs, time)
+    inside = jnp.arange(time).reshape((time,) + (1,) * lengths.ndim) < lengths
+    return inside if valid is None else inside & valid
+
+
+def _lengths(cell: Any, lengths: Any, xs: Any, time: int) -> jax.Array:
+    known = isinstance(lengths, (int, list, tuple, np.ndarray))  # on the host already: reading it costs nothing
+    array = jnp.asarray(lengths)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name_of(cell)}: lengths must be integers [*B], got dtype {array.dtype}")
+    _check_batch_axes(cell, "lengths", array.shape, xs)
+    if known and np.size(lengths) and (np.min(lengths) < 0 or np.max(lengths) > time):
+        raise ValueError(f"{name_of(cell)}: lengths must lie in 0..T={time}, got {np.min(lengths)}..{np.max(lengths)}")
+    return array
+
+
+def _check_batch_axes(cell: Any, name: str, batch: tuple[int, ...], xs: Any) -> None:
+    for x in jax.tree.leaves(xs):
+        if x.shape[1 : 1 + len(batch)] != batch:
+            raise ValueError(
+                f"{name_of(cell)}: {name} has batch axes {batch}, which xs of shape {x.shape} (time first) does not have"
+            )
+
+
+def _blank_out(xs: Any, valid: jax.Array | None) -> Any:
+    """Zeros in place of what lies in padding: junk there must not reach values, nor gradients as 0 * NaN."""
+    if valid is None:
+        return xs
+
+    def blank(x: jax.Array) -> jax.Array:
+        if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+            return x
+        return select(valid, x, jnp.zeros_like(x))
+
+    return jax.tree.map(blank, xs)
+
+
+def _cuts(cell: Any, every: int | None, time: int, reverse: bool, lengths: Any) -> jax.Array | None:
+    """Where gradients stop: before every k-th step, counted in the order in which each sequence is read."""
+    if every is None:
+        return None
+    if not isinstance(every, int) or isinstance(every, bool) or every < 1:
+        raise ValueError(f"{name_of(cell)}: truncate must be None or an int of at least 1 step, got {every!r}")
+    t = jnp.arange(time)
+    if reverse:
+        last = jnp.asarray(time if lengths is None else lengths) - 1
+        t = last - t.reshape((time,) + (1,) * last.ndim)
+    return (t % every == 0) & (t > 0)
