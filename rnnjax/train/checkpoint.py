@@ -1,0 +1,89 @@
+"""Checkpoints of a run: orbax underneath, written beside and renamed, so a kill at any moment leaves the last one whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class Checkpoints:
+    """The checkpoints of one run in ``folder``; the newest two are kept.
+
+    Each holds a pytree of arrays and a small JSON record. Orbax writes into a temporary folder and renames it, so a
+    reader never sees half a checkpoint.
+    """
+
+    def __init__(self, folder: str | Path):
+        import orbax.checkpoint as ocp  # comes with flax; loaded only by who checkpoints
+
+        self._ocp = ocp
+        self.folder = Path(folder).resolve()
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def latest(self) -> int | None:
+        """The step of the newest whole checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
+        """Writes one checkpoint, unless this step is there already. Raises: OSError if it cannot be written."""
+        args = self._ocp.args
+        if step == self.latest():
+            return
+        try:
+            self._manager.save(step, args=args.Composite(state=args.StandardSave(tree), record=args.JsonSave(record)))
+        except OSError:
+            raise
+        except Exception as error:  # tensorstore reports a full disk as a ValueError of its own making
+            raise OSError(f"checkpoint of step {step} could not be written: {error}") from error
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
+        """The newest checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
+
+        Raises: FileNotFoundError if there is none; ValueError naming the arrays whose shape or name differs.
+        """
+        step = self.latest()
+        if step is None:
+            raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        self._check(step, like)
+        args, abstract = self._ocp.args, jax.eval_shape(lambda: like)
+        found = self._manager.restore(
+            step, args=args.Composite(state=args.StandardRestore(abstract), record=args.JsonRestore())
+        )
+        return found["state"], found["record"]
+
+    def restore_record(self) -> dict[str, Any]:
+        """The JSON record of the newest checkpoint alone."""
+        step = self.latest()
+        if step is None:
+            raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        return self._manager.restore(step, args=self._ocp.args.Composite(record=self._ocp.args.JsonRestore()))["record"]
+
+    def close(self) -> None:
+        """Releases orbax' helpers."""
+        self._manager.close()
+
+    def _check(self, step: int, like: Any) -> None:
+        metadata = self._manager.item_metadata(step)["state"]
+        have = {_path(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, "tree", metadata))}
+        want = {_path(path): tuple(np.shape(leaf)) for path, leaf in _leaves(like)}
+        differ = [n for n in sorted(have.keys() | want.keys()) if have.get(n) != want.get(n)]
+        if differ:
+            name = differ[0]
+            raise ValueError(
+                f"checkpoint of step {step} in {self.folder} is of another shape: {name} is {have.get(name, 'missing')} "
+                f"there and {want.get(name, 'missing')} here ({len(differ)} of {len(want)} arrays differ); "
+                "use the settings it was trained with"
+            )
+
+
+def _leaves(tree: Any) -> list[tuple[Any, Any]]:
+    return jax.tree_util.tree_leaves_with_path(tree)
+
+
+def _path(path: Any) -> str:
+    """`params/layer_0/input`: the same for dicts, NamedTuples and the dicts and lists orbax writes in their place."""
+    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)

@@ -1,0 +1,247 @@
+"""`fit`: steps until converged or out of steps, and everything a long run needs around them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rnnjax.train.checkpoint import Checkpoints
+from rnnjax.train.interrupt import Interrupt
+from rnnjax.train.metrics import Metrics
+from rnnjax.train.progress import Progress
+from rnnjax.train.step import LossFn, Report, TrainState, make_step, start
+
+
+class Fit(NamedTuple):
+    """What `fit` returns.
+
+    params: those of the best validation, or of the last step where there was none.
+    state: the `TrainState` to go on from. history: the metrics lines.
+    stopped: ``"converged"``, ``"steps"`` or ``"interrupted"``. best_step, best_loss: of the best validation, or None.
+    """
+
+    params: Any
+    state: TrainState
+    history: list[dict[str, Any]]
+    stopped: str
+    best_step: int | None
+    best_loss: float | None
+
+
+class _Plan(NamedTuple):
+    """When to do what."""
+
+    steps: int
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+    patience: int | None
+    max_skipped: int
+    clip: float | None
+
+    def check(self) -> None:
+        for name, value in self._asdict().items():
+            optional = name in ("clip", "patience") and value is None
+            if not optional and name != "clip" and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"fit: {name} must be a positive int, got {value!r}")
+
+
+_REMEMBERED = ("pending", "best_step", "best_loss", "worse")  # what a checkpoint keeps beside the arrays and the clock
+
+
+@dataclass
+class _Run:
+    """A run on its way: what changes from step to step, and with it all that a checkpoint must hold."""
+
+    state: TrainState
+    metrics: Metrics
+    checkpoints: Checkpoints | None = None
+    best: Any = None
+    best_step: int | None = None
+    best_loss: float | None = None
+    worse: int = 0  # validations since the best
+    at: int = 0
+    pending: list[Any] = field(default_factory=list)  # reports since the last line
+    seconds_before: float = 0.0
+    began: float = field(default_factory=time.perf_counter)
+    derive: Callable[[float], dict[str, float]] = lambda loss: {}
+    report: Callable[[dict[str, Any]], None] = lambda line: None
+
+    def seconds(self) -> float:
+        return round(self.seconds_before + time.perf_counter() - self.began, 3)
+
+    def save(self) -> None:
+        if self.checkpoints is None:
+            return
+        self.pending = [[float(number) for number in report] for report in self.pending]
+        record = {name: getattr(self, name) for name in _REMEMBERED}
+        record |= {"lines": self.metrics.size, "seconds": self.seconds()}
+        self.checkpoints.save(self.at, {"state": self.state, "best": self.best}, record)
+
+    def note(self, line: dict[str, Any]) -> dict[str, Any]:
+        self.metrics.write(line)
+        self.report(line)
+        return line
+
+    def line(self, step: int | None, loss: Any, **more: Any) -> dict[str, Any]:
+        numbers = self.derive(loss) if np.isfinite(loss) else {}
+        return {"step": step, **more, "loss": loss, **numbers, "seconds": self.seconds()}
+
+    def summary(self, plan: _Plan) -> dict[str, Any]:
+        """The training line: means over the steps since the line before, skipped ones left out."""
+        reports = np.array(jax.device_get(self.pending), np.float64).reshape(-1, len(Report._fields))
+        self.pending = []
+        losses, norms = reports[reports[:, 2] == 0, :2].T
+        mean = lambda a: float(np.mean(a)) if a.size else float("nan")
+        clipped = 0.0 if plan.clip is None else mean(norms > plan.clip)
+        more = {"grad_norm": mean(norms), "clipped": clipped, "skipped": int(self.state.skipped)}
+        return self.line(self.at, mean(losses)) | more
+
+    def validation(self, loss: float) -> dict[str, Any]:
+        """The validation line; keeps the parameters if they are the best so far."""
+        if self.best_loss is None or loss < self.best_loss:
+            self.best, self.best_step, self.best_loss = jax.tree.map(jnp.copy, self.state.params), self.at, loss
+            self.worse = 0
+        else:
+            self.worse += 1
+        return self.line(self.at, loss, split="valid")
+
+    def converged(self, plan: _Plan) -> bool:
+        return plan.patience is not None and self.worse >= plan.patience
+
+    def check_skipped(self, plan: _Plan) -> None:
+        """Raises FloatingPointError, the run saved, after too many skips in a row."""
+        in_a_row = int(self.state.skipped_in_a_row)
+        if in_a_row < plan.max_skipped:
+            return
+        self.save()
+        lower = "" if plan.clip is None else f", a clip below {plan.clip}"
+        raise FloatingPointError(
+            f"the last {in_a_row} updates up to step {self.at} were not finite and were skipped, the parameters are those "
+            f"before them; try a lower learning rate{lower}, or look for NaN and very large numbers in the data"
+        )
+
+
+def fit(
+    loss_fn: LossFn,
+    params: Any,
+    batches: Callable[[int], Any],
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    steps: int = 1000,
+    carry: Any = None,
+    key: jax.Array | None = None,
+    clip: float | None = 1.0,
+    validate: Callable[[Any], Any] | None = None,
+    validate_every: int = 100,
+    patience: int | None = None,
+    log_every: int = 10,
+    derive: Callable[[float], dict[str, float]] | None = None,
+    report: Callable[[dict[str, Any]], None] | None = None,
+    max_skipped: int = 10,
+    out: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
+) -> Fit:
+    """Train until converged (no better for ``patience`` validations) or until ``steps`` are done.
+
+    loss_fn, clip: as for `make_step`. batches: ``batches(step) -> batch``; a function of the step number, so that a
+        resumed run sees the same data. carry: the start of the stream. optimizer: any of optax; Adam at 2e-3 if None.
+    key: noise of each step comes from this folded with the step number; None trains without noise.
+    validate: ``validate(params) -> loss`` every ``validate_every`` steps and at the end; the best parameters are kept.
+    derive: further numbers for each metrics line, from its loss. report: called with each metrics line.
+    max_skipped: stop when this many updates in a row were not finite (looked at every ``log_every`` steps).
+    out: a folder for ``metrics.jsonl`` and ``checkpoints/``, written every ``checkpoint_every`` steps (as
+        ``validate_every`` if None), at the end, and when Ctrl-C or SIGTERM ends the run after the step at hand.
+    resume: go on from the newest checkpoint in ``out``. Parameters and metrics then equal those of a run never
+        stopped, bit for bit; only ``"seconds"`` is the clock's. Without any checkpoint the run starts anew.
+    progress: draw a progress line; None draws it on a terminal only.
+
+    A metrics line has ``step``, the mean ``loss`` since the line before, ``grad_norm`` (mean, before clipping),
+    ``clipped`` (the share of steps), ``skipped`` (so far), ``seconds`` and what ``derive`` adds; a validation has
+    ``"split": "valid"``. When the best validation was not the last, its line is repeated at the end as ``"kept": true``.
+
+    Raises: ValueError on settings that make no sense; FileExistsError if ``out`` holds a run and ``resume`` is false;
+    FloatingPointError after ``max_skipped`` skips in a row; OSError if the folder cannot be written.
+
+    >>> import jax, jax.numpy as jnp, optax
+    >>> import rnnjax as rj
+    >>> xs = jnp.sin(0.3 * jnp.arange(64.0))[:, None]
+    >>> cell = rj.Readout(rj.GRU(4), 1)
+    >>> params = cell.init(jax.random.key(0), xs[0])
+    >>> def loss(params, carry, xs, key):
+    ...     carry, ys = rj.unroll(cell, params, xs[:-1], carry=carry)
+    ...     return carry, rj.losses.over_time(rj.losses.mse(ys, xs[1:]))
+    >>> window = lambda step: xs[step % 4 * 15:][:16]
+    >>> result = rj.train.fit(loss, params, window, carry=cell.initial_carry(params, xs[0]), steps=40)
+    >>> result.stopped, result.history[-1]["loss"] < result.history[0]["loss"]
+    ('steps', True)
+    """
+    plan = _Plan(steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, clip)
+    plan.check()
+    optimizer = optax.adam(2e-3) if optimizer is None else optimizer
+    checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
+    run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume)
+    run.derive, run.report = derive or run.derive, report or run.report
+    advance = make_step(loss_fn, optimizer, clip=clip)
+    try:
+        with Interrupt() as interrupt, Progress(steps, progress) as bar:
+            stopped = _loop(run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar)
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
+    best = run.state.params if run.best_step is None else run.best
+    return Fit(best, run.state, run.metrics.history, stopped, run.best_step, run.best_loss)
+
+
+def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress) -> str:
+    """Steps, lines, validations and checkpoints, each at its time; why it stopped."""
+    while run.at < plan.steps and not run.converged(plan):
+        run.state, seen = advance(run.at)
+        run.at += 1
+        run.pending.append(seen)
+        bar.at(run.at)
+        last = run.at == plan.steps
+        if last or run.at % plan.log_every == 0:
+            bar.at(run.at, run.note(run.summary(plan)))
+            run.check_skipped(plan)
+        if validate is not None and (last or run.at % plan.validate_every == 0):
+            bar.at(run.at, run.note(run.validation(float(validate(run.state.params)))))
+        if interrupt.asked:
+            run.save()
+            return "interrupted"
+        if run.at % plan.checkpoint_every == 0:
+            run.save()
+    run.save()
+    if run.best_step not in (None, run.at):
+        run.note(run.line(run.best_step, run.best_loss, split="valid", kept=True))
+    return "converged" if run.converged(plan) else "steps"
+
+
+def _begin(state: TrainState, validated: bool, out: Any, checkpoints: Checkpoints | None, resume: bool) -> _Run:
+    """A new run, or the one that the newest checkpoint holds."""
+    best = jax.tree.map(jnp.copy, state.params) if validated else None
+    if checkpoints is None:
+        if resume:
+            raise ValueError("fit: resume=True needs out, the folder of the run to go on with")
+        return _Run(state, Metrics(), None, best)
+    path = Path(out) / "metrics.jsonl"
+    if checkpoints.latest() is None:
+        return _Run(state, Metrics(path), checkpoints, best)
+    if not resume:
+        raise FileExistsError(f"fit: {out} holds a run already; pass resume=True to go on with it, or another folder")
+    tree, record = checkpoints.restore({"state": state, "best": best})
+    run = _Run(tree["state"], Metrics.resume(path, record["lines"]), checkpoints, tree["best"])
+    for name in _REMEMBERED:
+        setattr(run, name, record[name])
+    run.at, run.seconds_before = int(run.state.step), record["seconds"]
+    return run

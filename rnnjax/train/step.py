@@ -1,0 +1,104 @@
+"""One optimisation step, compiled once: gradient, clipping, update, and a guard against non-finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+LossFn = Callable[[Any, Any, Any, Any], tuple[Any, jax.Array]]  # (params, carry, batch, key) -> (carry, loss)
+
+
+class TrainState(NamedTuple):
+    """Everything a run continues from. ``step`` counts batches seen, ``skipped`` the updates left out as non-finite."""
+
+    params: Any
+    opt_state: Any
+    carry: Any
+    step: jax.Array
+    skipped: jax.Array
+    skipped_in_a_row: jax.Array
+
+
+class Report(NamedTuple):
+    """What one step saw: its loss, the norm of the whole gradient before clipping, and whether it was skipped."""
+
+    loss: jax.Array
+    grad_norm: jax.Array
+    skipped: jax.Array
+
+
+def start(params: Any, optimizer: optax.GradientTransformation, carry: Any = None) -> TrainState:
+    """The state before the first step. Copies ``params`` and ``carry``: the step gives its buffers away."""
+    copy = partial(jax.tree.map, lambda a: jnp.array(a, copy=True))
+    zero = lambda: jnp.zeros((), jnp.int32)  # one buffer each: a donated buffer may be given away only once
+    return TrainState(copy(params), optimizer.init(params), copy(carry), zero(), zero(), zero())
+
+
+def stateless(loss: Callable[..., jax.Array]) -> LossFn:
+    """Makes a loss for `make_step` and `fit` of ``loss(params, batch) -> scalar``, for data without a carry.
+
+    >>> stateless(lambda params, batch: params * batch)(2.0, None, 3.0, None)
+    (None, 6.0)
+    """
+    return lambda params, carry, batch, key: (carry, loss(params, batch))
+
+
+def make_step(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, *, clip: float | None = 1.0
+) -> Callable[..., tuple[TrainState, Report]]:
+    """A compiled ``step(state, batch, key=None) -> (state, report)``; ``state`` comes from `start` and is given away.
+
+    loss_fn: ``(params, carry, batch, key) -> (carry, loss)``. The carry it returns is handed to the next step without
+        its gradient: truncated back-propagation through time over a stream. Without one, see `stateless`. ``key`` is
+        the given one folded with the step number, so that it depends on nothing else, or None.
+    clip: the whole gradient is scaled down to this norm (Pascanu et al. 2013, arXiv:1211.5063); None for no clipping.
+
+    If the loss or the gradient is not finite, parameters, optimiser state and carry stay as they were, inside the
+    compiled step, and ``state.skipped`` and ``state.skipped_in_a_row`` say so.
+    Raises: ValueError if ``clip`` is not positive, or if the carry that comes back differs in shape or dtype.
+
+    >>> import jax.numpy as jnp, optax
+    >>> optimizer = optax.sgd(0.1)
+    >>> step = make_step(stateless(lambda w, x: (w - x) ** 2), optimizer)
+    >>> state, report = step(start(jnp.array(1.0), optimizer), 0.0)
+    >>> float(state.params), float(report.grad_norm)  # the gradient 2 was clipped to 1
+    (0.9..., 2.0)
+    """
+    if clip is not None and not clip > 0:
+        raise ValueError(f"make_step: clip must be a positive norm or None, got {clip}")
+    clipper = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
+
+    def step(state: TrainState, batch: Any, key: jax.Array | None = None) -> tuple[TrainState, Report]:
+        def objective(params):
+            carry, loss = loss_fn(
+                params, state.carry, batch, None if key is None else jax.random.fold_in(key, state.step)
+            )
+            return loss, jax.lax.stop_gradient(carry)
+
+        (loss, carry), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        _check_carry(state.carry, carry)
+        norm = optax.tree.norm(grads)
+        grads, _ = clipper.update(grads, clipper.init(state.params))
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        new = (optax.apply_updates(state.params, updates), opt_state, carry)
+        bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
+        kept = jax.tree.map(partial(jnp.where, bad), state[:3], new)
+        in_a_row = jnp.where(bad, state.skipped_in_a_row + 1, 0)
+        counts = (state.step + 1, state.skipped + bad.astype(jnp.int32), in_a_row)
+        return TrainState(*kept, *counts), Report(loss, norm, bad)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _check_carry(before: Any, after: Any) -> None:
+    shapes = lambda tree: jax.tree.map(lambda a: (jnp.shape(a), str(jnp.result_type(a))), tree)
+    if shapes(before) != shapes(after):
+        raise ValueError(
+            f"make_step: the carry that loss_fn returns must be like the one it was given, {shapes(before)}, got "
+            f"{shapes(after)}; return the carry of the last step, or None where there is none"
+        )
