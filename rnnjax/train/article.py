@@ -44,9 +44,9 @@ def train(
     >>> losses[-1] < losses[0]
     True
     """
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)) if optimizer is None else optimizer
+    rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)) if optimizer is None else optimizer
     params = cell.init(key, jax.tree.map(lambda a: a[0], xs))  # 1. initialise
-    opt_state = optimizer.init(params)
+    opt_state = rule.init(params)
 
     def total(params):
         _, ys = unroll(cell, params, xs)  # 2. forward
@@ -55,7 +55,7 @@ def train(
     @jax.jit
     def update(params, opt_state):
         value, grads = jax.value_and_grad(total)(params)  # 4. backward
-        updates, opt_state = optimizer.update(grads, opt_state, params)
+        updates, opt_state = rule.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, value  # 5. update
 
     losses: list[float] = []

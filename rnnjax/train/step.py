@@ -63,11 +63,11 @@ def make_step(
     Raises: ValueError if ``clip`` is not positive, or if the carry that comes back differs in shape or dtype.
 
     >>> import jax.numpy as jnp, optax
-    >>> optimizer = optax.sgd(0.1)
+    >>> optimizer = optax.sgd(0.5)
     >>> step = make_step(stateless(lambda w, x: (w - x) ** 2), optimizer)
     >>> state, report = step(start(jnp.array(1.0), optimizer), 0.0)
     >>> float(state.params), float(report.grad_norm)  # the gradient 2 was clipped to 1
-    (0.9..., 2.0)
+    (0.5, 2.0)
     """
     if clip is not None and not clip > 0:
         raise ValueError(f"make_step: clip must be a positive norm or None, got {clip}")
@@ -87,10 +87,9 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = (optax.apply_updates(state.params, updates), opt_state, carry)
         bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
-        kept = jax.tree.map(partial(jnp.where, bad), state[:3], new)
-        in_a_row = jnp.where(bad, state.skipped_in_a_row + 1, 0)
-        counts = (state.step + 1, state.skipped + bad.astype(jnp.int32), in_a_row)
-        return TrainState(*kept, *counts), Report(loss, norm, bad)
+        params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
+        skipped, in_a_row = state.skipped + bad.astype(jnp.int32), jnp.where(bad, state.skipped_in_a_row + 1, 0)
+        return TrainState(params, opt_state, carry, state.step + 1, skipped, in_a_row), Report(loss, norm, bad)
 
     return jax.jit(step, donate_argnums=0)
 
