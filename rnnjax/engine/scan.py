@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
-from rnnjax.engine.segments import scan_segments, segment_length
+from rnnjax.engine.rewrite import rewrite
+from rnnjax.engine.run import run
+from rnnjax.engine.sort import sort
+from rnnjax.engine.taps import find_taps
+from rnnjax.engine.trace import trace
 
 PyTree = Any
 
@@ -25,17 +27,14 @@ def scan(
     fuse: bool | str = True,
 ) -> tuple[PyTree, PyTree]:
     """`jax.lax.scan` with segments of time kept or recomputed."""
-
-    def run(carry, x, steps):
-        return jax.lax.scan(f, carry, x, length=steps, reverse=reverse, unroll=unroll)
-
-    if checkpoint is None:
-        return jax.lax.scan(f, init, xs, length=length, reverse=reverse, unroll=unroll)
-    leaves = jax.tree.leaves(xs)
-    steps = length if length is not None else (leaves[0].shape[0] if leaves else None)
-    if steps is None or steps <= segment_length(checkpoint, max(steps or 0, 1)):
-        return jax.lax.scan(f, init, xs, length=length, reverse=reverse, unroll=unroll)
-    return scan_segments(run, init, xs, steps, checkpoint, reverse)
+    traced = trace(f, init, xs, length, reverse, unroll)
+    if traced.graph is None or fuse is False or traced.length < 2:
+        return traced.plain()
+    graph = rewrite(traced.graph, traced.num_carry)
+    s = sort(graph, traced.num_carry, everything=fuse == "all")
+    taps = find_taps(s, lambda e: True)
+    time = dict(length=traced.length, reverse=traced.reverse, unroll=traced.unroll)
+    return traced.finish(run(s, taps, traced.init, traced.xs, time))
 
 
 def explain(f: Callable, init: PyTree, xs: PyTree = None) -> str:

@@ -1,0 +1,83 @@
+"""Everything that is not public JAX, in one place: a new JAX release is one file to mend.
+
+Known changes handled here: `ClosedJaxpr` merges into `Jaxpr` in JAX 0.12; `Primitive.get_bind_params` returns a dict
+since 0.10 and a pair `(subfuns, params)` before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import jax
+import numpy as np
+from jax.core import ShapedArray
+from jax.extend import core as jex_core
+
+Literal = jex_core.Literal
+Primitive = jex_core.Primitive
+
+__all__ = [
+    "Literal",
+    "Primitive",
+    "ShapedArray",
+    "bind",
+    "in_shardings_given",
+    "is_jaxpr",
+    "open_jaxpr",
+    "source_line",
+    "sub_jaxprs",
+    "tangent_dtype",
+]
+
+
+def open_jaxpr(closed: Any) -> tuple[Any, list]:
+    """(jaxpr, its constants) of a closed jaxpr, or of the merged class of JAX 0.12."""
+    return getattr(closed, "jaxpr", closed), list(getattr(closed, "consts", ()))
+
+
+def is_jaxpr(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+def sub_jaxprs(params: dict) -> list:
+    """The jaxprs among an equation's parameters."""
+    found = []
+    for value in params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if is_jaxpr(item):
+                found.append(open_jaxpr(item)[0])
+    return found
+
+
+def bind(primitive: Any, params: dict, values: list, context: Any = None) -> list:
+    """Apply a primitive to values; always a list of results."""
+    bound = primitive.get_bind_params(params)
+    subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
+    manager = getattr(context, "manager", None)
+    with manager if manager is not None else contextlib.nullcontext():
+        out = primitive.bind(*subfuns, *values, **params)
+    return list(out) if primitive.multiple_results else [out]
+
+
+def in_shardings_given(params: dict) -> bool:
+    """Whether a nested jit asks for shardings, layouts or a mesh: such a jit is left alone."""
+    asked = [*params.get("in_shardings", ()), *params.get("out_shardings", ())]
+    return any(type(s).__name__ != "UnspecifiedValue" for s in asked)
+
+
+def source_line(eqn: Any) -> str:
+    """`file.py:12 (function)` of the user's line behind an equation, or an empty string."""
+    try:
+        from jax._src import source_info_util
+
+        return source_info_util.summarize(eqn.source_info).rsplit("/", 1)[-1]
+    except Exception:  # a description only: never worth failing for
+        return ""
+
+
+def tangent_dtype(dtype: Any) -> Any:
+    """The dtype of a tangent, or `float0` where there is none (integers, booleans, keys)."""
+    if jax.dtypes.issubdtype(dtype, np.inexact):
+        return dtype
+    return jax.dtypes.float0

@@ -1,0 +1,123 @@
+"""A body as a flat list of equations: the form every step of the engine reads and writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from rnnjax import _jax
+
+
+class Var:
+    """A value: it has a shape and a dtype, and is itself and nothing else."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, shape: Any, dtype: Any = None):
+        self.aval = shape if dtype is None else _jax.ShapedArray(tuple(shape), dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.aval.dtype
+
+
+Atom = Any  # Var, or a jax Literal
+
+
+@dataclasses.dataclass(eq=False)
+class Eqn:
+    """`outs = primitive(*ins, **params)`."""
+
+    primitive: Any
+    params: dict
+    ins: list[Atom]
+    outs: list[Var]
+    context: Any = None
+    where: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.primitive.name
+
+    def like(self, ins: list[Atom], outs: list[Var], **params: Any) -> Eqn:
+        return Eqn(self.primitive, {**self.params, **params}, ins, outs, self.context, self.where)
+
+
+@dataclasses.dataclass
+class Graph:
+    """`outs` from `ins` and `consts` (a value for each constant) by `eqns` in order."""
+
+    consts: dict[Var, Any]
+    ins: list[Var]
+    eqns: list[Eqn]
+    outs: list[Atom]
+
+
+def is_var(atom: Atom) -> bool:
+    return isinstance(atom, Var)
+
+
+def variables(atoms: Iterable[Atom]) -> list[Var]:
+    return [a for a in atoms if isinstance(a, Var)]
+
+
+def nbytes(var: Var) -> int:
+    return int(np.prod(var.shape, dtype=np.int64)) * max(1, getattr(var.dtype, "itemsize", 8))
+
+
+def is_float(var: Atom) -> bool:
+    return _jax.tangent_dtype(var.aval.dtype) == var.aval.dtype
+
+
+def read(env: dict[Var, Any], atom: Atom) -> Any:
+    return env[atom] if isinstance(atom, Var) else atom.val
+
+
+def run_eqn(eqn: Eqn, values: list) -> list:
+    return _jax.bind(eqn.primitive, eqn.params, values, eqn.context)
+
+
+def evaluate(eqns: Iterable[Eqn], env: dict[Var, Any]) -> None:
+    """Run equations in order, filling `env`."""
+    for eqn in eqns:
+        env.update(zip(eqn.outs, run_eqn(eqn, [read(env, a) for a in eqn.ins]), strict=True))
+
+
+def alive(eqns: list[Eqn], wanted: Iterable[Atom], stop: frozenset | set = frozenset()) -> list[Eqn]:
+    """The equations that `wanted` needs, in order; values in `stop` are given. All equations here are pure."""
+    need = set(variables(wanted)) - stop
+    keep = []
+    for eqn in reversed(eqns):
+        if any(v in need for v in eqn.outs):
+            keep.append(eqn)
+            need.update(v for v in variables(eqn.ins) if v not in stop)
+    return keep[::-1]
+
+
+def users(eqns: Iterable[Eqn]) -> dict[Var, list[Eqn]]:
+    """Who reads each value; an equation that reads it twice is listed twice."""
+    table: dict[Var, list[Eqn]] = {}
+    for eqn in eqns:
+        for v in variables(eqn.ins):
+            table.setdefault(v, []).append(eqn)
+    return table
+
+
+def producers(eqns: Iterable[Eqn]) -> dict[Var, Eqn]:
+    return {v: eqn for eqn in eqns for v in eqn.outs}
+
+
+def depends(eqns: Iterable[Eqn], seeds: Iterable[Var]) -> set[Var]:
+    """All values that depend on `seeds`, the seeds included."""
+    found = set(seeds)
+    for eqn in eqns:
+        if any(v in found for v in variables(eqn.ins)):
+            found.update(eqn.outs)
+    return found

@@ -1,0 +1,191 @@
+"""Step 4a, the linear part of a loop's step: split one step into what the forward loop does, what it stores, and the
+linear map of tangents that is left for the second loop (whose transpose is the reverse loop)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnjax import _jax
+from rnnjax.engine import residuals
+from rnnjax.engine.graph import (
+    Atom,
+    Eqn,
+    Graph,
+    Var,
+    alive,
+    depends,
+    evaluate,
+    is_float,
+    is_var,
+    producers,
+    read,
+    variables,
+)
+from rnnjax.engine.sort import Sorted
+from rnnjax.engine.taps import Taps, run_tapped
+from rnnjax.engine.trace import to_graph
+
+
+@dataclasses.dataclass
+class Interface:
+    """What a loop reads and gives, apart from its carry."""
+
+    need0: list[Var]  # constants
+    need1: list[Var]  # hoisted values and xs
+    emit: list[Var]  # values stacked over time
+
+
+@dataclasses.dataclass
+class Live:
+    """What has a tangent in one call of the rule."""
+
+    taps: list[Var]
+    plain0: list[Var]
+    plain1: list[Var]
+
+
+@dataclasses.dataclass
+class Linear:
+    """One step, split. All values are variables of one graph of the step and its tangent."""
+
+    graph: Graph
+    consts: list[Var]  # as Interface.need0
+    carry: list[Var]
+    hoisted: list[Var]  # as Interface.need1
+    dots: list[list[Var]]  # tangents of the float carry, the taps, plain0, plain1
+    once: list[Eqn]
+    forward: list[Eqn]
+    again: list[Eqn]  # recomputed from what is stored
+    tangent: list[Eqn]
+    carry_out: list[Atom]
+    emit: list[Atom]
+    operands: list[Atom]
+    store: list[Var]  # for the tangent part: stored values and hoisted inputs
+    dot_carry: list[Atom]
+    dot_emit: list[Atom]
+
+
+def linearize_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Linear:
+    """Trace one step and its tangent, and cut it into a forward and a linear part."""
+    floats = [n for n, v in enumerate(s.carry) if is_float(v)]
+    groups = [face.need0, s.carry, face.need1, [s.carry[n] for n in floats], live.taps, live.plain0, live.plain1]
+    step = make_step(s, taps, face, live, operands, floats)
+    closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[struct(v) for v in g] for g in groups])
+    graph = to_graph(closed)
+    ins, outs = take(graph.ins, groups), take(graph.outs, shape)
+    return cut(graph, ins, outs)
+
+
+def struct(v: Var) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(v.shape, v.dtype)
+
+
+def take(flat: list, groups: Any) -> list[list]:
+    """Cut a flat list into groups of the given lengths."""
+    it = iter(flat)
+    return [[next(it) for _ in g] for g in groups]
+
+
+def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var], floats: list[int]) -> Any:
+    """`(constants, carry, hoisted, tangents...) -> (carry, emitted, operands, tangents of carry and emitted)`."""
+    float_emit = [n for n, v in enumerate(face.emit) if is_float(v)]
+
+    def step(consts, carry, hoisted, dcarry, dtaps, d0, d1):
+        held = dict(zip([*face.need0, *face.need1], [*consts, *hoisted], strict=True))
+
+        def primal(cf, tap, p0, p1):
+            env = {**held, **dict(zip(s.carry, carry, strict=True))}
+            names = [*(s.carry[n] for n in floats), *live.plain0, *live.plain1]
+            env.update(zip(names, [*cf, *p0, *p1], strict=True))
+            run_tapped(s.loop, taps, env, held, dict(zip(live.taps, tap, strict=True)))
+            all_carry = [jnp.asarray(read(env, a)) for a in s.carry_out]
+            all_emit = [env[v] for v in face.emit]
+            aux = all_carry, all_emit, [env[v] for v in operands]
+            return ([all_carry[n] for n in floats], [all_emit[n] for n in float_emit]), aux
+
+        zeros = [jnp.zeros(v.shape, v.dtype) for v in live.taps]
+        at = [carry[n] for n in floats], zeros, [held[v] for v in live.plain0], [held[v] for v in live.plain1]
+        _, lin, aux = jax.linearize(primal, *at, has_aux=True)
+        return *aux, *lin(dcarry, dtaps, d0, d1)
+
+    return step
+
+
+def cut(graph: Graph, ins: list[list[Var]], outs: list[list[Atom]]) -> Linear:
+    consts, carry, hoisted, *dots = ins
+    carry_out, emit, operands, dot_carry, dot_emit = outs
+    moving = depends(graph.eqns, [v for d in dots for v in d])
+    if any(a in moving for a in variables([*carry_out, *emit, *operands])):
+        raise NotImplementedError("a value depends on a tangent")
+    primal = [e for e in graph.eqns if not any(v in moving for v in e.outs)]
+    tangent = alive([e for e in graph.eqns if any(v in moving for v in e.outs)], [*dot_carry, *dot_emit])
+    varying = depends(primal, [*carry, *hoisted])
+    once = [e for e in primal if not any(v in varying for v in e.outs)]
+    primal = [e for e in primal if any(v in varying for v in e.outs)]
+    tangent, transposes = transpose_weights(tangent, varying | moving)
+    once = once + transposes
+    needed = dict.fromkeys(v for e in tangent for v in variables(e.ins) if v in varying)
+    needed.update(dict.fromkeys(v for v in variables([*dot_carry, *dot_emit]) if v in varying))
+    kept = {v for v in variables([*emit, *operands]) if v in varying} | set(hoisted)
+    free = (set(graph.consts) | set(consts) | {v for e in once for v in e.outs}) - varying
+    store = residuals.choose(primal, needed, free, kept)
+    again = alive(primal, needed, set(store))
+    forward = alive(primal, [*carry_out, *emit, *operands, *store])
+    return Linear(
+        graph, consts, carry, hoisted, dots, once, forward, again, tangent, carry_out, emit, operands, store,
+        dot_carry, dot_emit,
+    )  # fmt: skip
+
+
+def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], list[Eqn]]:
+    """`da @ W` becomes a product with `W.T`, made once: its transpose, in the reverse loop, reads it row by row."""
+    turned: dict[Var, Eqn] = {}
+    new = []
+    for eqn in tangent:
+        weight = eqn.ins[1] if eqn.name == "dot_general" else None
+        if weight is None or not is_var(weight) or weight in inside or len(weight.shape) != 2:
+            new.append(eqn)
+            continue
+        (lhs, rhs), batch = eqn.params["dimension_numbers"]
+        if len(rhs) != 1 or batch[0] or rhs[0] != 0:
+            new.append(eqn)
+            continue
+        if weight not in turned:
+            out = Var(weight.shape[::-1], weight.dtype)
+            turned[weight] = Eqn(lax.transpose_p, dict(permutation=(1, 0)), [weight], [out])
+        ins = [eqn.ins[0], turned[weight].outs[0]]
+        new.append(eqn.like(ins, eqn.outs, dimension_numbers=((lhs, (1,)), batch)))
+    return new, list(turned.values())
+
+
+def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[list], loop: dict) -> tuple[list, list]:
+    """The tangents of the carry after the loop and of what is emitted, for tangents `dots` as in `Linear`."""
+    dcarry, dtaps, d0, d1 = dots
+
+    def tangent_step(dc, x):
+        values, dt, dx = x
+        env = {**consts, **dict(zip(step.store, values, strict=True))}
+        names = [v for group in step.dots for v in group]
+        env.update(zip(names, [*dc, *dt, *d0, *dx], strict=True))
+        evaluate([*step.again, *step.tangent], env)
+        return [jnp.asarray(read(env, a)) for a in step.dot_carry], [jnp.asarray(read(env, a)) for a in step.dot_emit]
+
+    body = jax.checkpoint(tangent_step, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
+    return lax.scan(body, dcarry, (stored, dtaps, d1), **loop)
+
+
+def zero_tangent(value: Any) -> Any:
+    dtype = _jax.tangent_dtype(value.dtype)
+    if dtype == jax.dtypes.float0:
+        import numpy as np
+
+        return np.zeros(value.shape, dtype)
+    return jnp.zeros(value.shape, dtype)
+
+
+__all__ = ["Interface", "Linear", "Live", "linearize_step", "producers", "run_linear"]

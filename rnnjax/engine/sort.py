@@ -1,0 +1,151 @@
+"""Step 2, sort: what is known before the loop, what is known for all steps at once, and what needs the carry.
+
+0  constants only: run once
+1  constants and x: run for all steps at once, by `vmap` over time
+2  needs the carry: the loop
+3  needs the carry but feeds no next carry: run after the loop for all steps at once (a readout, say)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from rnnjax import _jax
+from rnnjax.engine.graph import Atom, Eqn, Graph, Var, alive, is_var, nbytes, producers, users, variables
+
+# Run for all steps at once these would change their meaning (both branches, all steps until the last has finished,
+# another stream of random bits) or may not be allowed to: they stay in the loop.
+STAYS = frozenset(
+    "while cond pure_callback io_callback debug_callback custom_vmap_call custom_partitioning pallas_call ffi_call "
+    "shard_map rng_bit_generator rng_uniform custom_lin optimization_barrier".split()
+)
+CHEAP = frozenset(
+    "add add_any sub mul neg sign abs max min select_n broadcast_in_dim reshape squeeze expand_dims transpose copy "
+    "convert_element_type slice split eq ne gt lt ge le and or not xor integer_pow square pad copy_p stop_gradient iota "
+    "is_finite clamp floor ceil round concatenate rev real imag conj complex reduce_precision".split()
+)
+ELEMENTWISE_COSTLY = frozenset(
+    "tanh logistic exp exp2 log log1p expm1 sin cos tan sqrt rsqrt cbrt erf erfc div pow rem sinh cosh asinh atan2 "
+    "acos asin atan".split()
+)
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+
+
+@dataclasses.dataclass
+class Sorted:
+    """The body, sorted. `level` of a value says when it is known (0, 1 or 2)."""
+
+    graph: Graph
+    num_carry: int
+    level: dict[Var, int]
+    once: list[Eqn]
+    ahead: list[Eqn]
+    loop: list[Eqn]
+    after: list[Eqn]
+
+    @property
+    def carry(self) -> list[Var]:
+        return self.graph.ins[: self.num_carry]
+
+    @property
+    def xs(self) -> list[Var]:
+        return self.graph.ins[self.num_carry :]
+
+    @property
+    def carry_out(self) -> list[Atom]:
+        return self.graph.outs[: self.num_carry]
+
+    @property
+    def ys(self) -> list[Atom]:
+        return self.graph.outs[self.num_carry :]
+
+    def of(self, atom: Atom) -> int:
+        return self.level[atom] if is_var(atom) else 0
+
+
+def may_run_at_once(eqn: Eqn) -> bool:
+    """Whether `vmap` over time keeps an equation's meaning and is no worse than a loop."""
+    if eqn.name in STAYS or any("rbg" in str(a.aval.dtype) for a in variables(eqn.ins)):
+        return False
+
+    def names(jaxpr):
+        for inner in jaxpr.eqns:
+            yield inner.primitive.name
+            for sub in _jax.sub_jaxprs(inner.params):
+                yield from names(sub)
+
+    return not any(name in STAYS for sub in _jax.sub_jaxprs(eqn.params) for name in names(sub))
+
+
+def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:
+    level = {v: 0 for v in graph.consts}
+    level.update({v: 2 if n < num_carry else 1 for n, v in enumerate(graph.ins)})
+    for eqn in graph.eqns:
+        high = max((level[v] for v in variables(eqn.ins)), default=0)
+        if high == 1 and not may_run_at_once(eqn):
+            high = 2
+        level.update({v: high for v in eqn.outs})
+    return level
+
+
+def sort(graph: Graph, num_carry: int, *, everything: bool = False) -> Sorted:
+    """Sort a body. `everything`: run ahead and after whatever can be, not only what pays."""
+    eqns = alive(graph.eqns, graph.outs)
+    level = assign_levels(dataclasses.replace(graph, eqns=eqns), num_carry)
+    if not everything:
+        keep_cheap_in_loop(eqns, level, graph.outs)
+    groups: list[list[Eqn]] = [[], [], []]
+    for eqn in eqns:
+        groups[level[eqn.outs[0]] if eqn.outs else 2].append(eqn)
+    loop, after = split_readout(groups[2], graph, num_carry, level, everything)
+    return Sorted(graph, num_carry, level, groups[0], groups[1], loop, after)
+
+
+def keep_cheap_in_loop(eqns: list[Eqn], level: dict[Var, int], outs: list[Atom]) -> None:
+    """A cheap step on x whose result is no smaller than what it reads stays in the loop: hoisted, it only moves memory."""
+    read_by = users(eqns)
+    given = set(variables(outs))
+    in_loop = {v for e in eqns if level[e.outs[0]] == 2 for v in variables(e.ins)} if eqns else set()
+    for eqn in reversed(eqns):
+        if level[eqn.outs[0]] != 1 or eqn.name not in CHEAP or any(v in given for v in eqn.outs):
+            continue
+        if not all(level[u.outs[0]] == 2 for v in eqn.outs for u in read_by.get(v, [])):
+            continue
+        reads = {v for v in variables(eqn.ins) if level[v] == 1}
+        new = sum(nbytes(v) for v in reads if v not in in_loop)
+        if new <= sum(nbytes(v) for v in eqn.outs):
+            level.update({v: 2 for v in eqn.outs})
+            in_loop |= reads
+
+
+def split_readout(
+    loop: list[Eqn], graph: Graph, num_carry: int, level: dict[Var, int], everything: bool
+) -> tuple[list[Eqn], list[Eqn]]:
+    """(the loop, what can wait until after it). Waits when a product is among it and little more must be stored."""
+    stays = alive(loop, graph.outs[:num_carry])
+    kept = set(map(id, stays))
+    rest = [e for e in loop if id(e) not in kept]
+    while True:  # what must stay drags along what it reads
+        held = [e for e in rest if not may_run_at_once(e)]
+        if not held:
+            break
+        kept |= {id(e) for e in alive(loop, [v for e in held for v in e.outs])}
+        rest = [e for e in loop if id(e) not in kept]
+    products = [e for e in rest if e.name in PRODUCTS]
+    if not rest or not (products or everything):
+        return loop, []
+    if not everything and not readout_pays(rest, graph, num_carry, level):
+        return loop, []
+    return [e for e in loop if id(e) in kept], rest
+
+
+def readout_pays(rest: list[Eqn], graph: Graph, num_carry: int, level: dict[Var, int]) -> bool:
+    """Whether what the readout reads is not much larger than what it gives."""
+    made = producers(rest)
+    reads = {v for e in rest for v in variables(e.ins) if v not in made and level[v] == 2}
+    given = {v for v in variables(graph.outs[num_carry:])}
+    stored = sum(nbytes(v) for v in reads if v not in given)
+    products = sum(int(np.prod(v.shape)) * v.dtype.itemsize for e in rest if e.name in PRODUCTS for v in e.outs)
+    return stored <= 4 * (products + sum(nbytes(v) for v in given if v in made))
