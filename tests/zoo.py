@@ -1,0 +1,46 @@
+"""THE list of all cells and wrappers, small; it drives `test_zoo.py`. A new cell gets the whole suite by one line here."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import rnnjax as rj
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """cell: small. x: shape of one step's input without batch axes. linear: `method="associative"` takes it.
+
+    noisy: output depends on a key. tolerance: factor on the suite's tolerances, with the reason beside it.
+    """
+
+    cell: Any
+    x: tuple[int, ...] = (3,)
+    linear: bool = False
+    noisy: bool = False
+    tolerance: float = 1.0
+
+    @property
+    def id(self) -> str:
+        return repr(self.cell)
+
+
+ZOO: list[Entry] = [
+    # -- simple
+    Entry(rj.Elman(4)),
+    Entry(rj.Elman(4, activation="relu", use_bias=False)),
+    Entry(rj.IRNN(4)),
+    # -- LSTM
+    Entry(rj.LSTM(4)),
+    # -- GRU
+    Entry(rj.GRU(4)),
+    Entry(rj.GRU(4, reset_after=False)),
+    # -- half B: linear in time, xLSTM
+    # -- half B: continuous time, oscillators, orthogonal, memory, rate networks, reservoirs
+    # -- wrappers
+    Entry(rj.Dropout(rj.GRU(4), 0.5), noisy=True),
+    Entry(rj.Stack(rj.LSTM(4), rj.Elman(4))),
+    Entry(rj.LearnedCarry(rj.LSTM(4))),
+    Entry(rj.Readout(rj.GRU(4), 2)),
+]
