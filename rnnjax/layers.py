@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,8 @@ class RNN:
     """A cell as a layer over whole sequences: ``carry, ys = layer(params, xs)`` is ``rj.unroll(cell, params, xs)``.
 
     cell: any cell. params, carry: the cell's own. Keyword arguments at the call: those of `rnnjax.unroll`.
+    reverse: True reads every sequence from its end, at every call; ys stay in input order.
+    Errors: TypeError for ``reverse=`` at the call of a layer that is reversed already.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> layer, xs = rj.RNN(rj.GRU(4)), jnp.ones((2, 5, 3))
@@ -34,6 +37,8 @@ class RNN:
     """
 
     cell: Any
+    _: KW_ONLY
+    reverse: bool = False
 
     def init(self, key: jax.Array, x: Any) -> Params:
         """Parameters for one step's input ``x [*B, I]``."""
@@ -45,6 +50,10 @@ class RNN:
 
     def __call__(self, params: Params, xs: Any, **how: Any) -> tuple[Carry, Any]:
         """``(last carry, ys)``; see `rnnjax.unroll` for the keyword arguments."""
+        if self.reverse:
+            if "reverse" in how:
+                raise TypeError(f"{self!r}: reads from the end already; drop reverse= at the call or in the layer")
+            how["reverse"] = True
         return _unroll(self.cell, params, xs, **how)
 
 
