@@ -212,8 +212,15 @@ def check_params(cell: Any, params: Any, names: tuple[str, ...]) -> None:
         raise ValueError(f"{name_of(cell)}: params lack {missing}, got {sorted(params)}; make them with init(key, x)")
 
 
-def check_carry(cell: Any, carry: Any, x: Any, features: int) -> None:
-    """``carry`` (every leaf of it) is ``[*B, features]`` with the batch axes of ``x``."""
+def check_carry(cell: Any, carry: Any, x: Any, features: int, kind: Any = None) -> None:
+    """``carry`` (every part of it) is ``[*B, features]`` with the batch axes of ``x``; ``kind``: its NamedTuple, if any."""
+    if kind is None and not hasattr(carry, "shape"):
+        raise TypeError(f"{name_of(cell)}: carry must be one array [*B, {features}], got {type_of(carry).__name__}")
+    if kind is not None and not isinstance(carry, kind):
+        raise TypeError(
+            f"{name_of(cell)}: carry must be {kind.__name__}({', '.join(kind._fields)}), got {type_of(carry).__name__}; "
+            "libraries disagree on the order of its parts, so they are named here"
+        )
     want = tuple(x.shape[:-1]) + (features,)
     for leaf in jax.tree.leaves(carry):
         if tuple(leaf.shape) != want:

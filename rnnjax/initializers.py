@@ -41,8 +41,11 @@ def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
     >>> bool(jnp.allclose(q @ q.T, jnp.eye(4), atol=1e-5))
     True
     """
-    draw = jnp.promote_types(dtype, jnp.float32)
-    return jax.nn.initializers.orthogonal()(key, shape, draw).astype(dtype)
+    return jax.nn.initializers.orthogonal()(key, shape, _at_least_float32(dtype)).astype(dtype)
+
+
+def _at_least_float32(dtype: Any) -> Any:
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
 
 
 def identity(scale: float = 1.0) -> Initializer:
@@ -82,7 +85,7 @@ def chrono(max_time: float) -> Initializer:
         raise ValueError(f"chrono: max_time must be above 2 steps, got {max_time}")
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        draw = jnp.promote_types(dtype, jnp.float32)
-        return jnp.log(jax.random.uniform(key, shape, draw, 1.0, max_time - 1.0)).astype(dtype)
+        draw = jax.random.uniform(key, shape, _at_least_float32(dtype), 1.0, max_time - 1.0)
+        return jnp.log(draw).astype(dtype)
 
     return init

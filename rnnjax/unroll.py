@@ -74,6 +74,7 @@ def unroll(
     [1.0, 1.5, 1.75]
     """
     check_choice("unroll", "method", method, METHODS)
+    _check_checkpoint(cell, checkpoint)
     xs, time = _read_time(cell, xs, time_axis)
     keys = None if key is None else jax.random.split(key, time)
     valid = _validity(cell, xs, time, lengths, mask, time_axis)
@@ -115,14 +116,15 @@ def roll(
 
 
 def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
-    def body(carry: Carry, step: Step) -> tuple[Carry, Any]:
+    def body(old: Carry, step: Step) -> tuple[Carry, Any]:
+        carry = old
         if step.reset is not None:
             carry = select(step.reset, fresh, carry)
         if step.cut is not None:
             carry = select(step.cut, jax.lax.stop_gradient(carry), carry)
         new, y = call_step(cell, params, carry, step.x, step.key)
         new = jax.tree.map(_as_dtype_of, new, start)
-        return (new if step.valid is None else select(step.valid, new, carry)), y
+        return (new if step.valid is None else select(step.valid, new, old)), y
 
     return body
 
@@ -331,6 +333,12 @@ def _blank_out(xs: Any, valid: jax.Array | None) -> Any:
         return select(valid, x, jnp.zeros_like(x))
 
     return jax.tree.map(blank, xs)
+
+
+def _check_checkpoint(cell: Any, checkpoint: Any) -> None:
+    whole = isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1
+    if not (checkpoint is None or checkpoint == "sqrt" or whole):
+        raise ValueError(f'{name_of(cell)}: checkpoint must be None, an int >= 1 or "sqrt", got {checkpoint!r}')
 
 
 def _cuts(cell: Any, every: int | None, time: int, reverse: bool, lengths: Any) -> jax.Array | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells import lstm_variants
 
 GATES = ("input", "forget", "cell", "output")  # order of the blocks in every weight; torch, flax and keras agree
 
@@ -30,11 +31,16 @@ class LSTM:
 
     features: H. forget_bias: added to the forget gate's bias *at the start* (haiku adds 1 at every step instead; torch 0).
     chrono: longest memory in steps; gates' biases start by `rnnjax.initializers.chrono` in place of ``forget_bias``.
-    params: ``input`` W ``[I, 4H]``, ``recurrent`` U ``[H, 4H]``, ``bias`` b ``[4H]``, gates in the order of ``GATES``.
+    Variants (they combine; equations in `rnnjax.cells.lstm_variants`): peephole: the gates see the cell. coupled: the input
+    gate is ``1 - f``. projection: P, h is ``[*B, P]``, a product with a matrix. layer_norm: the gates' sums are normalised.
+    params: ``input`` W ``[I, 4H]``, ``recurrent`` U ``[H, 4H]``, ``bias`` b ``[4H]``, gates in the order of ``GATES``
+    (coupled: 3H, without "input"); ``peephole`` ``[3, H]`` for input, forget, output (coupled: ``[2, H]``, forget, output);
+    ``projection`` ``[H, P]`` (then U is ``[P, 4H]``); ``norm_input``, ``norm_recurrent`` ``[4H]``, ``norm_cell``,
+    ``norm_cell_bias`` ``[H]``.
     carry: ``LSTMCarry(h, c)``, each ``[*B, H]``. y: ``[*B, H]``.
 
-    Variant: one bias (torch has two whose sum this is). Start: W lecun, U orthogonal for each gate.
-    Errors: ValueError/TypeError for a bad size, or an x or carry of the wrong shape.
+    Variant: one bias (torch has two whose sum this is). Start: W lecun, U orthogonal for each gate, peepholes zero.
+    Errors: ValueError/TypeError for a bad size, a projection above H, or an x or carry of the wrong shape.
     Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (the forget gate).
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -49,38 +55,47 @@ class LSTM:
     _: KW_ONLY
     forget_bias: float = 1.0
     chrono: float | None = None
+    peephole: bool = False
+    coupled: bool = False
+    projection: int | None = None
+    layer_norm: bool = False
     use_bias: bool = True
 
     def __post_init__(self) -> None:
         check_size("LSTM", "features", self.features)
+        lstm_variants.check_options(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)
-        k_in, k_rec, k_bias = jax.random.split(key, 3)
+        k_in, k_rec, k_bias, k_extra = jax.random.split(key, 4)
+        gates = GATES[1:] if self.coupled else GATES
         n, h, dtype = x.shape[-1], self.features, param_dtype(x)
+        m, g = self.projection or h, len(gates)
         params = {
-            "input": initializers.per_gate(initializers.lecun, 4)(k_in, (n, 4 * h), dtype),
-            "recurrent": initializers.per_gate(initializers.orthogonal, 4)(k_rec, (h, 4 * h), dtype),
+            "input": initializers.per_gate(initializers.lecun, g)(k_in, (n, g * h), dtype),
+            "recurrent": initializers.per_gate(initializers.orthogonal, g)(k_rec, (m, g * h), dtype),
         }
         if self.use_bias:
-            params["bias"] = self._bias(k_bias, dtype)
-        return params
+            params["bias"] = self._bias(k_bias, gates, dtype)
+        return params | lstm_variants.extra_params(self, k_extra, g, dtype)
 
-    def _bias(self, key: jax.Array, dtype: Any) -> jax.Array:
-        b = jnp.zeros((4, self.features), dtype)
+    def _bias(self, key: jax.Array, gates: tuple[str, ...], dtype: Any) -> jax.Array:
+        b = dict.fromkeys(gates, jnp.zeros(self.features, dtype))
         if self.chrono is None:
-            return b.at[1].set(self.forget_bias).reshape(-1)
-        f = initializers.chrono(self.chrono)(key, (self.features,), dtype)
-        return b.at[0].set(-f).at[1].set(f).reshape(-1)
+            b["forget"] += self.forget_bias
+        else:
+            b["forget"] = initializers.chrono(self.chrono)(key, (self.features,), dtype)
+            b |= {} if self.coupled else {"input": -b["forget"]}
+        return jnp.concatenate(list(b.values()))
 
     def initial_carry(self, params: Any, x: Any) -> LSTMCarry:
-        zeros = zeros_like_step(params, x, self.features)
-        return LSTMCarry(h=zeros, c=zeros)
+        c = zeros_like_step(params, x, self.features)
+        return LSTMCarry(h=zeros_like_step(params, x, self.projection) if self.projection else c, c=c)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LSTMCarry, jax.Array]:
         check_params(self, params, ("input", "recurrent"))
         check_input(self, x, params["input"].shape[0])
-        check_carry(self, carry, x, self.features)
+        check_carry(self, carry, x, self.features, LSTMCarry)
         h, c = carry
         z = x @ params["input"] + h @ params["recurrent"]
         i, f, g, o = jnp.split(z + params["bias"] if "bias" in params else z, 4, axis=-1)

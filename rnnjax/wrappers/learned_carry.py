@@ -15,7 +15,7 @@ class LearnedCarry:
     """A cell whose initial carry is learned: one start for all sequences, handed to every batch element.
 
     ``carry_0 = params["carry"]``, broadcast over the batch axes; it starts at the inner cell's own initial carry.
-    cell: any cell. params: ``cell`` (the inner cell's), ``carry`` (dict of the carry's arrays without batch axes).
+    cell: any cell. params: ``cell`` (the inner cell's), ``carry`` (the carry's arrays without batch axes, under their names).
     carry, y: the inner cell's. A ``reset`` restores the learned start, and gradients reach it.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -34,28 +34,33 @@ class LearnedCarry:
     def init(self, key: jax.Array, x: Any) -> Params:
         inner = self.cell.init(key, x)
         start = self.cell.initial_carry(inner, jnp.zeros(x.shape[len(x.shape) - self.input_ndim :], x.dtype))
-        return {"cell": inner, "carry": _named(start)}
+        return {"cell": inner, "carry": as_dicts(start)}
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         like = jax.eval_shape(self.cell.initial_carry, params["cell"], x)
-        leaves = jax.tree.leaves(params["carry"])
         dtype = step_dtype(params, x)
-        start = [
-            jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
-            for a, s in zip(leaves, jax.tree.leaves(like), strict=True)
-        ]
-        return jax.tree.unflatten(jax.tree.structure(like), start)
+
+        def spread(a: jax.Array, s: Any) -> jax.Array:
+            return jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
+
+        return jax.tree.map(spread, shaped_like(like, params["carry"]), like)
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         return call_step(self.cell, params["cell"], carry, x, key)
 
 
-def _named(carry: Carry) -> Any:
-    """The carry as nested dicts, so that params stay plain dicts. Leaves must come in the order of the carry's own."""
-    leaves = jax.tree_util.tree_leaves_with_path(carry)
-    if len(leaves) == 1 and not leaves[0][0]:
-        return leaves[0][1]
-    width = len(str(len(leaves)))
-    names = [jax.tree_util.keystr(path, simple=True, separator="_") for path, _ in leaves]
-    ordered = names == sorted(names)
-    return {n if ordered else f"{i:0{width}d}_{n}": a for i, (n, (_, a)) in enumerate(zip(names, leaves, strict=True))}
+def as_dicts(carry: Carry) -> Any:
+    """A carry as nested dicts under its own names, so that params stay plain dicts: ``LSTMCarry(h, c)`` -> ``{"h", "c"}``."""
+    if isinstance(carry, tuple):
+        names = getattr(carry, "_fields", [str(i) for i in range(len(carry))])
+        return {name: as_dicts(part) for name, part in zip(names, carry, strict=True)}
+    return {name: as_dicts(part) for name, part in carry.items()} if isinstance(carry, dict) else carry
+
+
+def shaped_like(like: Carry, named: Any) -> Carry:
+    """The inverse of `as_dicts`, by name, for a carry of the structure of ``like``."""
+    if isinstance(like, tuple):
+        names = getattr(like, "_fields", [str(i) for i in range(len(like))])
+        parts = [shaped_like(part, named[name]) for name, part in zip(names, like, strict=True)]
+        return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
+    return {name: shaped_like(part, named[name]) for name, part in like.items()} if isinstance(like, dict) else named

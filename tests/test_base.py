@@ -1,0 +1,110 @@
+"""The contract's checks: what a cell is, what is refused when it is built."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnnjax as rj
+
+
+@rj.cell
+class Leaky:
+    features: int
+    leak: float = 0.5
+
+    def init(self, key, x):
+        return {"input": jnp.ones((x.shape[-1], self.features))}
+
+    def initial_carry(self, params, x):
+        return jnp.zeros((*x.shape[:-1], self.features))
+
+    def __call__(self, params, carry, x, key=None):
+        h = (1 - self.leak) * carry + self.leak * jnp.tanh(x @ params["input"])
+        return h, h
+
+
+def test_cell_is_frozen_hashable_equal_and_printable():
+    assert Leaky(3) == Leaky(3, leak=0.5) and hash(Leaky(3)) == hash(Leaky(3)) and Leaky(3) != Leaky(4)
+    assert repr(Leaky(3)) == "Leaky(3)" and repr(rj.LSTM(8, forget_bias=0.0)) == "LSTM(8, forget_bias=0.0)"
+    with pytest.raises(AttributeError):
+        Leaky(3).leak = 0.1
+    assert isinstance(Leaky(3), rj.Cell) and not jax.tree.leaves(Leaky(3))
+
+
+def test_cell_is_static_under_jit():
+    x = jnp.ones((2, 3))
+    params = Leaky(4).init(jax.random.key(0), x)
+    step = jax.jit(lambda cell, params, x: cell(params, cell.initial_carry(params, x), x)[1])
+    np.testing.assert_allclose(step(Leaky(4), params, x), 0.5 * np.tanh(3) * np.ones((2, 4)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [jnp.ones(2), np.ones(2), (jnp.ones(2),)])
+def test_array_field_is_refused(bad):
+    with pytest.raises(TypeError, match="Leaky: field 'leak' must be a plain hyperparameter, got an array"):
+        Leaky(3, leak=bad)
+
+
+def test_unhashable_field_is_refused():
+    with pytest.raises(TypeError, match="Leaky: field 'leak' must be hashable, got list"):
+        Leaky(3, leak=[1.0])
+
+
+@pytest.mark.parametrize("make", [rj.LSTM, rj.GRU, rj.Elman, rj.IRNN])
+def test_sizes_are_checked(make):
+    with pytest.raises(ValueError, match=f"{make.__name__}: features must be at least 1, got 0"):
+        make(0)
+    with pytest.raises(TypeError, match=f"{make.__name__}: features must be an int, got 2.5"):
+        make(2.5)
+
+
+def test_unknown_activation_suggests_the_nearest():
+    with pytest.raises(ValueError, match=r"Elman: activation must be one of .*; did you mean 'tanh'\?"):
+        rj.Elman(3, activation="tahn")
+
+
+def test_step_errors_name_cell_argument_expected_and_got():
+    cell, x = rj.LSTM(4), jnp.ones((2, 3))
+    params = cell.init(jax.random.key(0), x)
+    carry = cell.initial_carry(params, x)
+    with pytest.raises(ValueError, match=r"LSTM\(4\): x has 5 features \(shape \(2, 5\)\), .* made for 3"):
+        cell(params, carry, jnp.ones((2, 5)))
+    with pytest.raises(ValueError, match=r"LSTM\(4\): carry must have shape \(7, 4\).*got \(2, 4\)"):
+        cell(params, carry, jnp.ones((7, 3)))
+    with pytest.raises(TypeError, match=r"LSTM\(4\): x must be floating point, got int32; embed or one-hot"):
+        cell(params, carry, jnp.ones((2, 3), jnp.int32))
+    with pytest.raises(ValueError, match=r"LSTM\(4\): params lack \['recurrent'\]"):
+        cell({"input": params["input"]}, carry, x)
+    with pytest.raises(TypeError, match=r"LSTM\(4\): params must be a dict from init, got ArrayImpl"):
+        cell(params["input"], carry, x)
+    with pytest.raises(ValueError, match=r"at least 1 axis, got shape \(\)"):
+        cell.init(jax.random.key(0), jnp.ones(()))
+
+
+def test_init_takes_shapes_only_and_follows_their_dtype():
+    params = rj.GRU(4).init(jax.random.key(0), jax.ShapeDtypeStruct((2, 3), jnp.bfloat16))
+    assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_carries_of_stacks_are_named_and_picklable():
+    cell, x = rj.Stack(rj.LSTM(4), rj.GRU(5)), jnp.ones((2, 3))
+    carry = cell.initial_carry(cell.init(jax.random.key(0), x), x)
+    again = pickle.loads(pickle.dumps(carry))
+    assert type(again) is type(carry) and again.layer_0.c.shape == (2, 4) and again.layer_1.shape == (2, 5)
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0, "half"])
+def test_dropout_rate_is_checked(rate):
+    with pytest.raises((ValueError, TypeError), match="Dropout: rate must be"):
+        rj.Dropout(rj.LSTM(3), rate)
+
+
+def test_stack_and_sequential_say_what_they_take():
+    with pytest.raises(TypeError, match="Stack: takes one or more cells"):
+        rj.Stack()
+    with pytest.raises(TypeError, match=r"Sequential: takes layers, got LSTM\(3\); wrap a cell as RNN\(LSTM\(3\)\)"):
+        rj.Sequential(rj.LSTM(3))
+    with pytest.raises(ValueError, match="Bidirectional: merge must be one of"):
+        rj.Bidirectional(rj.LSTM(3), merge="add")
