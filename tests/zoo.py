@@ -33,9 +33,16 @@ ZOO: list[Entry] = [
     Entry(rj.IRNN(4)),
     # -- LSTM
     Entry(rj.LSTM(4)),
+    Entry(rj.LSTM(4, peephole=True)),
+    Entry(rj.LSTM(4, coupled=True, chrono=20.0)),
+    Entry(rj.LSTM(4, projection=2)),
+    Entry(rj.LSTM(4, layer_norm=True)),
+    Entry(rj.LSTM(4, peephole=True, coupled=True, projection=3, layer_norm=True)),
     # -- GRU
     Entry(rj.GRU(4)),
     Entry(rj.GRU(4, reset_after=False)),
+    Entry(rj.GRU(4, layer_norm=True)),
+    Entry(rj.GRU(4, reset_after=False, layer_norm=True)),
     # -- half B: linear in time, xLSTM
     # -- half B: continuous time, oscillators, orthogonal, memory, rate networks, reservoirs
     # -- wrappers

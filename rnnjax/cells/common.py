@@ -33,11 +33,11 @@ def gate_params(
     return params
 
 
-def check_step(cell: Any, params: Any, carry: Any, x: Any, names: tuple[str, ...] = ("input", "recurrent")) -> None:
-    """The params have these names, ``x [*B, I]`` fits ``params["input"]``, every part of the carry is ``[*B, H]``."""
+def check_step(cell: Any, params: Any, carry: Any, x: Any, names: tuple[str, ...], kind: Any = None) -> None:
+    """Params have these names, ``x [*B, I]`` fits ``params["input"]``, the carry is ``[*B, H]`` or a ``kind`` of such."""
     check_params(cell, params, names)
     check_input(cell, x, params["input"].shape[0])
-    check_carry(cell, carry, x, cell.features)
+    check_carry(cell, carry, x, cell.features, kind)
 
 
 def input_gates(params: Any, x: jax.Array, gates: int) -> list[jax.Array]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells.common import layer_norm
 
 GATES = ("reset", "update", "candidate")  # order of the blocks in every weight, as in torch and flax; keras has z, r, n
 
@@ -23,8 +24,11 @@ class GRU:
     ``h' = (1 - z) n + z h``; ``y = h'``.
 
     features: H. reset_after: True as in cuDNN, torch, flax and keras; False as first published, in haiku and the ONNX default.
+    layer_norm: ``x W`` and ``h U`` are normalised each, both gates together and the candidate apart (Ba, Kiros, Hinton 2016,
+    arXiv:1607.06450, whose form is ``reset_after``; its biases inside the normalisation are b here).
     params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, gates in the order of ``GATES``, and with
-    ``reset_after`` ``recurrent_bias`` c ``[H]``, the one bias inside the reset. carry: h ``[*B, H]``. y: ``[*B, H]``.
+    ``reset_after`` ``recurrent_bias`` c ``[H]``, the one bias inside the reset; with ``layer_norm`` the gains ``norm_input``
+    and ``norm_recurrent`` ``[3H]``. carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: z keeps the old state, as in torch, flax and keras; haiku and the first paper's text call that 1 - z.
     Errors: ValueError/TypeError for a bad size, or an x or carry of the wrong shape.
@@ -41,6 +45,7 @@ class GRU:
     features: int
     _: KW_ONLY
     reset_after: bool = True
+    layer_norm: bool = False
     use_bias: bool = True
 
     def __post_init__(self) -> None:
@@ -58,6 +63,8 @@ class GRU:
             params["bias"] = jnp.zeros(3 * h, dtype)
             if self.reset_after:
                 params["recurrent_bias"] = jnp.zeros(h, dtype)
+        if self.layer_norm:
+            params |= {"norm_input": jnp.ones(3 * h, dtype), "norm_recurrent": jnp.ones(3 * h, dtype)}
         return params
 
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
@@ -69,6 +76,8 @@ class GRU:
         check_carry(self, carry, x, self.features)
         step = self._reset_after if self.reset_after else self._reset_before
         zx = x @ params["input"]
+        if self.layer_norm:
+            step, zx = self._normalised, _norm_gates(zx, params["norm_input"])
         h = step(params, carry, zx + params["bias"] if "bias" in params else zx)
         return h, h
 
@@ -87,3 +96,21 @@ class GRU:
         r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
         n = jnp.tanh(xn + (r * h) @ u_n)
         return (1 - z) * n + z * h
+
+    def _normalised(self, params: Any, h: jax.Array, zx: jax.Array) -> jax.Array:
+        xr, xz, xn = jnp.split(zx, 3, axis=-1)
+        u_gates, u_n = jnp.split(params["recurrent"], [2 * self.features], axis=-1)
+        g_gates, g_n = jnp.split(params["norm_recurrent"], [2 * self.features])
+        hr, hz = jnp.split(layer_norm(h @ u_gates, g_gates), 2, axis=-1)
+        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+        hn = layer_norm((h if self.reset_after else r * h) @ u_n, g_n)
+        hn = hn + params["recurrent_bias"] if "recurrent_bias" in params else hn
+        n = jnp.tanh(xn + (r * hn if self.reset_after else hn))
+        return (1 - z) * n + z * h
+
+
+def _norm_gates(z: jax.Array, gain: jax.Array) -> jax.Array:
+    """Both gates normalised together, the candidate apart."""
+    split = 2 * (z.shape[-1] // 3)
+    parts = [layer_norm(z[..., :split], gain[:split]), layer_norm(z[..., split:], gain[split:])]
+    return jnp.concatenate(parts, axis=-1)

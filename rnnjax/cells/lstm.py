@@ -95,10 +95,21 @@ class LSTM:
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LSTMCarry, jax.Array]:
         check_params(self, params, ("input", "recurrent"))
         check_input(self, x, params["input"].shape[0])
+        if self.peephole or self.coupled or self.projection or self.layer_norm:
+            return self._variant(params, carry, x)
         check_carry(self, carry, x, self.features, LSTMCarry)
         h, c = carry
         z = x @ params["input"] + h @ params["recurrent"]
         i, f, g, o = jnp.split(z + params["bias"] if "bias" in params else z, 4, axis=-1)
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
         h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return LSTMCarry(h, c), h
+
+    def _variant(self, params: Any, carry: Any, x: Any) -> tuple[LSTMCarry, jax.Array]:
+        if self.projection and isinstance(carry, LSTMCarry):
+            check_carry(self, carry.h, x, self.projection)
+            check_carry(self, carry.c, x, self.features)
+        else:
+            check_carry(self, carry, x, self.features, LSTMCarry)
+        h, c = lstm_variants.step(params, *carry, x, self.coupled)
         return LSTMCarry(h, c), h
