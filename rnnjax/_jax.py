@@ -28,6 +28,8 @@ __all__ = [
     "source_line",
     "sub_jaxprs",
     "tangent_dtype",
+    "vary_over",
+    "varying_axes",
 ]
 
 
@@ -81,3 +83,19 @@ def tangent_dtype(dtype: Any) -> Any:
     if jax.dtypes.issubdtype(dtype, np.inexact):
         return dtype
     return jax.dtypes.float0
+
+
+def varying_axes(*arrays: Any) -> frozenset:
+    """The mesh axes over which any of the arrays differs between devices inside `jax.shard_map`; empty outside."""
+    axes = frozenset()
+    for array in arrays:
+        kind = jax.typeof(array)
+        manual = getattr(kind, "manual_axis_type", kind)  # JAX < 0.10 keeps them on the type itself, as `vma`
+        axes |= getattr(manual, "varying", getattr(manual, "vma", frozenset()))
+    return axes
+
+
+def vary_over(array: Any, axes: frozenset) -> Any:
+    """The same values, typed as differing over ``axes``: a loop's carry must keep its type."""
+    missing = tuple(axes - varying_axes(array))
+    return jax.lax.pcast(array, missing, to="varying") if missing else array

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax._jax import vary_over, varying_axes
 from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of
 from rnnjax.engine import scan
 
@@ -123,7 +124,7 @@ def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
         if step.cut is not None:
             carry = select(step.cut, jax.lax.stop_gradient(carry), carry)
         new, y = call_step(cell, params, carry, step.x, step.key)
-        new = jax.tree.map(_as_dtype_of, new, start)
+        new = jax.tree.map(_typed_as, new, start)
         return (new if step.valid is None else select(step.valid, new, old)), y
 
     return body
@@ -149,8 +150,10 @@ def select(flag: jax.Array, yes: Any, no: Any) -> Any:
     return jax.tree.map(pick, yes, no)
 
 
-def _as_dtype_of(a: Any, like: jax.Array) -> jax.Array:
-    return a if getattr(a, "dtype", None) == like.dtype else jnp.asarray(a).astype(like.dtype)
+def _typed_as(a: Any, like: jax.Array) -> jax.Array:
+    """``a`` in the dtype of ``like``, differing between devices where ``like`` does."""
+    a = a if getattr(a, "dtype", None) == like.dtype else jnp.asarray(a).astype(like.dtype)
+    return vary_over(a, varying_axes(like))
 
 
 def zero_invalid(cell: Any, ys: Any, valid: jax.Array | None) -> Any:
@@ -184,7 +187,9 @@ def start_carry(cell: Any, params: Params, carry: Carry | None, steps: Step) -> 
     given = carry if carry is not None else own
     start = jax.tree.map(jnp.asarray, given)
     start = _settle(cell, params, start, one_step(steps), steps.valid if steps.valid is not None else steps.reset)
-    fresh = start if own is None else jax.tree.map(_as_dtype_of, _like_tree(cell, own, start), start)
+    axes = varying_axes(*jax.tree.leaves((params, start, steps)))
+    start = jax.tree.map(lambda a: vary_over(jax.lax.convert_element_type(a, a.dtype), axes), start)  # no weak types
+    fresh = start if own is None else jax.tree.map(_typed_as, _like_tree(cell, own, start), start)
     return start, fresh
 
 
@@ -220,7 +225,7 @@ def _settle(cell: Any, params: Params, start: Carry, step: Step, flags: jax.Arra
         start = jax.tree.unflatten(jax.tree.structure(start), leaves)
     if flags is not None:
         _check_batched(cell, start, flags.shape[1:])
-    return jax.tree.map(lambda a: jax.lax.convert_element_type(a, a.dtype), start)  # no weak types in the loop
+    return start
 
 
 def _promoted(a: jax.Array, b: Any) -> Any:
