@@ -22,7 +22,8 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = Path(folder).resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""
@@ -34,7 +35,7 @@ class Checkpoints:
         if step == self.latest():
             return
         try:
-            self._manager.save(step, args=args.Composite(state=args.StandardSave(tree), record=args.JsonSave(record)))
+            self._manager.save(step, args=args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record)))
         except OSError:
             raise
         except Exception as error:  # tensorstore reports a full disk as a ValueError of its own making
@@ -45,22 +46,24 @@ class Checkpoints:
 
         Raises: FileNotFoundError if there is none; ValueError naming the arrays whose shape or name differs.
         """
+        return self._restore(like, partial=False)
+
+    def restore_part(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
+        """One branch of the newest checkpoint's tree, such as ``"best"``, and the record. Raises: as `restore`."""
+        tree, record = self._restore({name: like}, partial=True)
+        return tree[name], record
+
+    def _restore(self, like: Any, partial: bool) -> tuple[Any, dict[str, Any]]:
         step = self.latest()
         if step is None:
             raise FileNotFoundError(f"no checkpoint in {self.folder}")
         self._check(step, like)
-        args, abstract = self._ocp.args, jax.eval_shape(lambda: like)
-        found = self._manager.restore(
-            step, args=args.Composite(state=args.StandardRestore(abstract), record=args.JsonRestore())
-        )
+        abstract = jax.eval_shape(lambda: like)
+        how = self._ocp.checkpoint_utils.construct_restore_args(abstract)
+        args = self._ocp.args
+        state = args.PyTreeRestore(abstract, restore_args=how, partial_restore=partial)
+        found = self._manager.restore(step, args=args.Composite(state=state, record=args.JsonRestore()))
         return found["state"], found["record"]
-
-    def restore_record(self) -> dict[str, Any]:
-        """The JSON record of the newest checkpoint alone."""
-        step = self.latest()
-        if step is None:
-            raise FileNotFoundError(f"no checkpoint in {self.folder}")
-        return self._manager.restore(step, args=self._ocp.args.Composite(record=self._ocp.args.JsonRestore()))["record"]
 
     def close(self) -> None:
         """Releases orbax' helpers."""
@@ -69,6 +72,7 @@ class Checkpoints:
     def _check(self, step: int, like: Any) -> None:
         metadata = self._manager.item_metadata(step)["state"]
         have = {_path(path): tuple(leaf.shape) for path, leaf in _leaves(getattr(metadata, "tree", metadata))}
+        have = {name: shape for name, shape in have.items() if name.split("/")[0] in like}
         want = {_path(path): tuple(np.shape(leaf)) for path, leaf in _leaves(like)}
         differ = [n for n in sorted(have.keys() | want.keys()) if have.get(n) != want.get(n)]
         if differ:

@@ -84,7 +84,8 @@ class _Run:
         self.pending = [[float(number) for number in report] for report in self.pending]
         record = {name: getattr(self, name) for name in _REMEMBERED}
         record |= {"lines": self.metrics.size, "seconds": self.seconds()}
-        self.checkpoints.save(self.at, {"state": self.state, "best": self.best}, record)
+        best = self.best if self.best_step is not None or self.best is None else self.state.params
+        self.checkpoints.save(self.at, {"state": self.state, "best": best}, record)
 
     def note(self, line: dict[str, Any]) -> dict[str, Any]:
         self.metrics.write(line)

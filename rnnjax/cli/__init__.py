@@ -1,0 +1,94 @@
+"""The command ``rnnjax``: train, sample, eval, bench."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from typing import NoReturn
+
+from rnnjax.cli.errors import BadInput
+
+EXAMPLES = """examples:
+  rnnjax train                                 a language model of Python's documentation, two minutes on two cores
+  rnnjax train --data book.txt --cell gru      the same on your text
+  rnnjax train --data prices.csv               forecasts the numeric columns one step ahead
+  rnnjax sample rnnjax-runs/python-docs-lstm-1 --prompt "The " --temperature 0.7
+  rnnjax eval rnnjax-runs/python-docs-lstm-1
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors as one sentence in place of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    from rnnjax.cli import bench, evaluate, sample, settings, train
+
+    top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
+    top.formatter_class = argparse.RawDescriptionHelpFormatter
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    def command(name: str, module: object, what: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        added.set_defaults(run=module.run)  # type: ignore[attr-defined]
+        return added
+
+    into = command("train", train, "train on a text or a table, by default on Python's own documentation")
+    settings.add_arguments(into)
+    into.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
+    into.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out; only --steps may be given anew"
+    )
+    into.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
+    evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
+    bench.add_arguments(command("bench", bench, "time the library against its peers on this machine"))
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0 done, 1 diverged, 2 bad input, 130 interrupted and saved."""
+    args = parser().parse_args(argv)
+    try:
+        return args.run(args)
+    except BrokenPipeError:  # `rnnjax sample DIR | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return _say("interrupted; what the last checkpoint holds is safe", 130)
+    except FloatingPointError as error:
+        return _say(str(error), 1)
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        return _say(sentence, 2)
+
+
+def explain(error: Exception) -> str | None:
+    """One sentence for an error that is not ours to fix; None for a defect, which deserves its traceback."""
+    from rnnjax.data import DataError
+
+    if isinstance(error, (BadInput, DataError)):
+        return str(error)
+    text = str(error)
+    if isinstance(error, OSError):
+        full = (
+            error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "too large" in text
+        )
+        what = "the disk is full" if full else text.splitlines()[0]
+        return f"cannot write the run: {what}; what was written before is kept, make room or give another --out, then --resume"
+    if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
+        return "not enough memory for this network; try a smaller --hidden, --layers, --batch or --time"
+    return None
+
+
+def _say(sentence: str, status: int) -> int:
+    print(f"rnnjax: {sentence}", file=sys.stderr)
+    return status

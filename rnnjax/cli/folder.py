@@ -1,0 +1,72 @@
+"""The folder of a run: what lies in it, and how it is made without harm to anything of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rnnjax.cli.errors import BadInput
+from rnnjax.cli.settings import NAMES, Settings
+
+CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE}
+
+
+def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
+    """The first free ``rnnjax-runs/<data>-<cell>-<n>``."""
+    name = f"{'python-docs' if settings.data is None else Path(settings.data).stem}-{settings.cell.lower()}"
+    n = 1
+    while (Path(root) / f"{name}-{n}").exists():
+        n += 1
+    return Path(root) / f"{name}-{n}"
+
+
+def check_new(folder: Path, overwrite: bool) -> None:
+    """Raises: BadInput if ``folder`` is a file, holds a run and may not be overwritten, or holds what is not ours."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is a file; give --out a folder")
+    found = {entry.name for entry in folder.iterdir()}
+    if found and not overwrite:
+        raise BadInput(
+            f"{folder} exists already; go on with it by --resume, replace it by --overwrite, or give another --out"
+        )
+    if found - OURS:
+        raise BadInput(
+            f"{folder} holds {sorted(found - OURS)[0]!r}, which no run wrote; --overwrite replaces runs only, give another --out"
+        )
+
+
+def make_folder(folder: Path, config: dict[str, Any]) -> None:
+    """An empty run: the folder, rid of an older run, and its ``config.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OURS:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """``config.json``, there whole or not at all."""
+    beside = folder / (CONFIG + ".new")
+    try:
+        beside.write_text(json.dumps(config, indent=2) + "\n")
+        os.replace(beside, folder / CONFIG)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
+    """The settings of the run in ``folder`` and all of its config. Raises: BadInput if there is none, or a broken one."""
+    path = folder / CONFIG
+    if not path.is_file():
+        raise BadInput(f"{folder} holds no run (no {CONFIG}); give the folder that `rnnjax train` wrote")
+    try:
+        config = json.loads(path.read_text())
+        return Settings(**{name: config["settings"][name] for name in NAMES}), config
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{path} cannot be read as the settings of a run ({error}); was it edited?") from None

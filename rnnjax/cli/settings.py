@@ -1,0 +1,140 @@
+"""The settings of a run, as given on the command line and as kept in its ``config.json``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import rnnjax as rj
+from rnnjax.cli.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides the numbers of a run; ``data`` None is Python's documentation. Defaults: a text."""
+
+    data: str | None = None
+    cell: str = "lstm"
+    hidden: int = 256
+    layers: int = 1
+    steps: int = 900
+    batch: int = 16
+    time: int = 64
+    rate: float = 4e-3
+    dropout: float = 0.0
+    clip: float = 1.0
+    patience: int = 5
+    validate_every: int = 100
+    seed: int = 0
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Settings:
+        """Those that were given; the others as suits the data."""
+        given = {name: value for name, value in given.items() if value is not None}
+        return cls(**({} if not is_table(given.get("data")) else TABLE_DEFAULTS) | given)
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+TABLE_DEFAULTS: dict[str, Any] = {"hidden": 64, "steps": 1000, "time": 48, "rate": 2e-3}
+NAMES = tuple(f.name for f in fields(Settings))
+
+
+def is_table(data: str | None) -> bool:
+    """Whether a path is read as a table of numbers rather than as a text."""
+    return data is not None and data.lower().endswith((".csv", ".tsv"))
+
+
+def cell_names() -> dict[str, Any]:
+    """The cells of the library by lower-case name."""
+    found = {name: getattr(rj.cells, name) for name in rj.cells.__all__}
+    return {name.lower(): kind for name, kind in found.items() if hasattr(kind, "initial_carry")}
+
+
+def cell_type(name: str) -> Any:
+    """The cell called ``name``, in any case. Raises: BadInput suggesting the nearest."""
+    known = cell_names()
+    if name.lower() in known:
+        return known[name.lower()]
+    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise BadInput(f"there is no cell {name!r}; {hint}the cells are {', '.join(sorted(known))}")
+
+
+def build(settings: Settings, outputs: int) -> Any:
+    """The network of a run: layers of the cell, dropout on each if asked for, and a linear readout."""
+    layer = cell_type(settings.cell)(settings.hidden)
+    layer = rj.Dropout(layer, settings.dropout) if settings.dropout else layer
+    return rj.Readout(layer if settings.layers == 1 else rj.Stack(*[layer] * settings.layers), outputs)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``rnnjax train`` that are settings. They default to None, so that what was given can be told apart."""
+    text = Settings()
+
+    def flag(name: str, kind: Any, metavar: str, what: str) -> None:
+        other = TABLE_DEFAULTS.get(name)
+        default = f" (default {getattr(text, name)}{'' if other is None else f', for a CSV file {other}'})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=what + default)
+
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="a text in UTF-8, or a .csv file whose numeric columns are forecast one step ahead "
+        "(default: Python's own documentation, from the standard library)",
+    )
+    flag("cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
+    flag("hidden", count, "N", "features of each layer")
+    flag("layers", count, "N", "layers")
+    flag("steps", count, "N", "optimisation steps")
+    flag("batch", count, "N", "streams read side by side")
+    flag("time", count, "N", "steps of back-propagation through time")
+    flag("rate", positive, "X", "peak learning rate; a short warm-up, then a cosine down to a hundredth")
+    flag("dropout", share, "X", "dropout on the output of each layer, in [0, 1)")
+    flag("clip", positive, "X", "norm to which larger gradients are clipped")
+    flag("patience", count, "N", "stop after so many validations without a better one")
+    flag("validate_every", count, "N", "steps between validations, each of which saves a checkpoint")
+    flag("seed", natural, "N", "seed of the parameters, the order of the data and the noise")
+
+
+def count(text: str) -> int:
+    """A positive whole number."""
+    return _at_least(1, text)
+
+
+def natural(text: str) -> int:
+    """A whole number, zero included."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
+    if not least <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"must be at least {least} and below 2^31, got {value}")
+    return value
+
+
+def positive(text: str) -> float:
+    """A finite positive number."""
+    return _number(text, lambda value: 0 < value < float("inf"), "a positive number")
+
+
+def share(text: str) -> float:
+    """A number in [0, 1)."""
+    return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def _number(text: str, good: Any, what: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"must be {what}, got {text!r}")
+    return value

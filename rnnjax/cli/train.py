@@ -1,0 +1,171 @@
+"""``rnnjax train``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import rnnjax as rj
+from rnnjax.cli import folder as folders
+from rnnjax.cli.errors import BadInput
+from rnnjax.cli.picture import draw_losses
+from rnnjax.cli.sample import write_sample
+from rnnjax.cli.settings import NAMES, Settings
+from rnnjax.cli.tasks import Task, make_task
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, then prints a sample, the baselines beside the result, and where everything was written."""
+    settings, out = (resumed if args.resume else begun)(args)
+    task = make_task(settings)
+    if args.resume:
+        check_same_data(task, folders.read_config(out)[1], out)
+        folders.write_config(out, config_of(settings, task))  # --steps may be new
+    else:
+        folders.make_folder(out, config_of(settings, task))
+    print(task.title)
+    print(f"{task.cell}, {settings.steps} steps of {settings.batch} x {settings.time}, writing to {out}", flush=True)
+    result = train(settings, task, out, args.resume)
+    if result.stopped == "interrupted":
+        at = int(result.state.step)
+        print(f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume")
+        return 130
+    tell(task, result, out, settings)
+    return 0
+
+
+def train(settings: Settings, task: Task, out: Path, resume: bool) -> rj.train.Fit:
+    """The run itself. Raises: BadInput if the checkpoint in ``out`` is of another shape."""
+    params, optimizer, carry, noise = beginning(settings, task)
+    options: dict[str, Any] = {"validate_every": settings.validate_every, "patience": settings.patience}
+    try:
+        return rj.train.fit(
+            task.loss_fn,
+            params,
+            task.batches,
+            optimizer=optimizer,
+            steps=settings.steps,
+            carry=carry,
+            key=noise,
+            clip=settings.clip,
+            validate=task.validate,
+            derive=task.derive,
+            report=None if sys.stderr.isatty() else lambda line: say(task, line),
+            out=out,
+            resume=resume,
+            **options,
+        )
+    except ValueError as error:
+        if "of another shape" in str(error):
+            raise BadInput(str(error)) from None
+        raise
+
+
+def beginning(settings: Settings, task: Task) -> tuple[Any, optax.GradientTransformation, Any, Any]:
+    """Parameters, optimiser, carry and key of the noise (None without dropout), from the seed alone."""
+    first, noise = jax.random.split(jax.random.key(settings.seed))
+    example = jnp.zeros(task.example.shape, task.example.dtype)
+    params = task.cell.init(first, example)
+    warm_up = max(1, settings.steps // 20)
+    rate = optax.warmup_cosine_decay_schedule(
+        0.0, settings.rate, warm_up, max(settings.steps, warm_up + 1), settings.rate / 100
+    )
+    carry = task.cell.initial_carry(params, example)
+    return params, optax.adamw(rate, b2=0.99, weight_decay=1e-4), carry, noise if settings.dropout else None
+
+
+def say(task: Task, line: dict[str, Any]) -> None:
+    """One line for a log where there is no terminal to draw on: each validation."""
+    if line.get("split") == "valid" and not line.get("kept"):
+        print(
+            f"step {line['step']}: {task.unit} {line.get(task.unit, float('nan')):.4f} held out, {line['seconds']:.0f} s",
+            flush=True,
+        )
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------
+
+
+def begun(args: argparse.Namespace) -> tuple[Settings, Path]:
+    """Settings and folder of a new run."""
+    settings = Settings.of(given(args))
+    out = folders.fresh_folder(settings) if args.out is None else Path(args.out)
+    folders.check_new(out, args.overwrite)
+    return settings, out
+
+
+def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
+    """Settings and folder of the run to go on with. Only ``--steps`` may be given anew."""
+    if args.out is None:
+        raise BadInput("--resume needs --out, the folder of the run to go on with")
+    if args.overwrite:
+        raise BadInput("--resume and --overwrite exclude each other: one keeps the run, the other replaces it")
+    settings, _ = folders.read_config(Path(args.out))
+    for name, value in given(args).items():
+        if value != getattr(settings, name) and name != "steps":
+            raise BadInput(
+                f"--{name.replace('_', '-')} is {value} here and {getattr(settings, name)} in {args.out}, whose checkpoint "
+                "would be of another shape or course; drop the flag, or give another --out without --resume"
+            )
+    return dataclasses.replace(settings, steps=args.steps or settings.steps), Path(args.out)
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings that stand on the command line."""
+    return {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
+
+
+def config_of(settings: Settings, task: Task) -> dict[str, Any]:
+    """What ``config.json`` holds."""
+    versions = {"rnnjax": rj.__version__, "jax": jax.__version__}
+    return {
+        "settings": settings.asdict(),
+        "unit": task.unit,
+        "data_sha256": task.fingerprint,
+        "memory": task.memory,
+        "versions": versions,
+    }
+
+
+def check_same_data(task: Task, config: dict[str, Any], out: Path) -> None:
+    """Raises: BadInput if the data are no longer what the run in ``out`` was trained on."""
+    if task.fingerprint != config.get("data_sha256"):
+        raise BadInput(f"the data are not those that {out} was trained on (their SHA-256 differs); put the file back")
+
+
+# -- what the user is told ---------------------------------------------------------------------------------------------
+
+
+def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> None:
+    """Sample, comparison, files."""
+    if "symbols" in task.memory:
+        print("\nA sample:\n")
+        write_sample(task.cell, result.params, task.memory, out / folders.SAMPLE, seed=settings.seed)
+    mine = task.derive(result.best_loss or float("nan"))[task.unit]
+    drawn = draw_losses(result.history, task.unit, task.baselines(), out / folders.PLOT)
+    print(f"\n{task.unit.replace('_', ' ')} on the held-out last tenth (lower is better):\n")
+    print(comparison(task.baselines(), mine, f"this network (step {result.best_step})"))
+    why = "no better for a while" if result.stopped == "converged" else "all steps done"
+    print(
+        f"\nStopped at step {int(result.state.step)}: {why}. Skipped as not finite: {int(result.state.skipped)} updates."
+    )
+    print(f"Written to {out}: {', '.join(sorted(entry.name for entry in out.iterdir()))}")
+    if not drawn:
+        print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
+    where = shlex.quote(str(out))
+    print(f"Next: rnnjax sample {where} · rnnjax eval {where} · rnnjax train --out {where} --resume --steps N")
+
+
+def comparison(baselines: dict[str, float], mine: float, name: str) -> str:
+    """The baselines and the network, best last."""
+    rows = sorted([*baselines.items(), (name, mine)], key=lambda row: -row[1])
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"  {who:<{width}}  {value:.4f}" for who, value in rows)
