@@ -1,5 +1,5 @@
 """`scan`, a drop-in for `jax.lax.scan` that trains recurrent bodies faster, and `explain`, which says what it did."""
 
-from rnnjax.engine.scan import explain, scan
+from rnnjax.engine.api import explain, scan
 
 __all__ = ["explain", "scan"]

@@ -4,6 +4,7 @@ linear map of tangents that is left for the second loop (whose transpose is the 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -152,7 +153,8 @@ def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], 
             new.append(eqn)
             continue
         (lhs, rhs), batch = eqn.params["dimension_numbers"]
-        if len(rhs) != 1 or batch[0] or rhs[0] != 0:
+        rows = math.prod(eqn.outs[0].shape[:-1])  # a product with one row reads W by rows as it is
+        if len(rhs) != 1 or batch[0] or rhs[0] != 0 or rows == 1:
             new.append(eqn)
             continue
         if weight not in turned:
@@ -163,7 +165,7 @@ def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], 
     return new, list(turned.values())
 
 
-def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[list], loop: dict) -> tuple[list, list]:
+def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[list], time: Any) -> tuple[list, list]:
     """The tangents of the carry after the loop and of what is emitted, for tangents `dots` as in `Linear`."""
     dcarry, dtaps, d0, d1 = dots
 
@@ -176,7 +178,7 @@ def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[li
         return [jnp.asarray(read(env, a)) for a in step.dot_carry], [jnp.asarray(read(env, a)) for a in step.dot_emit]
 
     body = jax.checkpoint(tangent_step, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
-    return lax.scan(body, dcarry, (stored, dtaps, d1), **loop)
+    return time.scan(body, dcarry, (stored, dtaps, d1))
 
 
 def zero_tangent(value: Any) -> Any:

@@ -1,8 +1,13 @@
-"""Step 5, run: hoist, loop, finish; and the loop's derivative as `tangent = linear loop(d carry, taps)`."""
+"""Step 5, run: hoist, loop, finish; and the loop's derivative as `tangent = linear loop(d carry, taps)`.
+
+With `blocks > 1` time is cut into that many blocks, and hoisting, taps and weight gradients are done block by block:
+the wide arrays over time (hoisted inputs, cotangents of the sums) are then never larger than one block.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,12 +17,39 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Var, evaluate, is_float, is_var, read, variables
+from rnnjax.engine.batch import evaluate_stacked
+from rnnjax.engine.graph import Var, alive, depends, evaluate, is_float, is_var, read, variables
 from rnnjax.engine.linear import Interface, Linear, Live, linearize_step, run_linear
 from rnnjax.engine.sort import Sorted
-from rnnjax.engine.taps import Sum, Taps, Use, piece_tangents
+from rnnjax.engine.taps import Sum, Taps, piece_tangents
 
-Time = dict  # length, reverse, unroll: how lax.scan runs
+
+@dataclasses.dataclass(frozen=True)
+class Time:
+    """How to go through time."""
+
+    length: int
+    reverse: bool = False
+    unroll: int = 1
+    blocks: int = 1
+
+    def scan(self, body: Callable, carry: Any, xs: Any, length: int | None = None) -> tuple[Any, Any]:
+        """`lax.scan` over the steps of one block."""
+        steps = self.length // self.blocks
+        return lax.scan(body, carry, xs, length=steps, reverse=self.reverse, unroll=min(self.unroll, steps))
+
+    def over_blocks(self, body: Callable, carry: Any, xs: Any, per_block: Any = ()) -> tuple[Any, Any, Any]:
+        """`body(carry, xs of a block, per_block of it) -> (carry, ys, one value per block)`, block after block."""
+        if self.blocks == 1:
+            return body(carry, xs, jax.tree.map(lambda p: p[0], per_block)) if per_block else body(carry, xs, ())
+        cut = jax.tree.map(lambda x: x.reshape(self.blocks, -1, *x.shape[1:]), xs)
+
+        def step(c, x):
+            c, ys, one = body(c, *x)
+            return c, (ys, one)
+
+        carry, (ys, ones) = lax.scan(step, carry, (cut, per_block), length=self.blocks, reverse=self.reverse)
+        return carry, jax.tree.map(lambda y: y.reshape(self.length, *y.shape[2:]), ys), ones
 
 
 def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time) -> list:
@@ -25,10 +57,8 @@ def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time) -> list:
     env = dict(s.graph.consts)
     evaluate(s.once, env)
     face = interface(s, taps)
-    hoisted = hoist(s, face.need1, env, xs)
-    loop = Loop(s, taps, face, time)
-    carry, stacks = loop(([env[v] for v in face.need0]), hoisted, init)
-    return [*carry, *finish(s, face, env, hoisted, xs, stacks, time["length"])]
+    carry, stacks = Loop(s, taps, face, time)([env[v] for v in face.need0], xs, init)
+    return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
 
 def interface(s: Sorted, taps: Taps) -> Interface:
@@ -38,43 +68,29 @@ def interface(s: Sorted, taps: Taps) -> Interface:
     used = dict.fromkeys(variables([*reads, *s.carry_out]))
     taps.plain |= {v for v in variables(s.carry_out) if s.level[v] < 2}
     out = dict.fromkeys(variables([*s.ys, *(a for e in s.after for a in e.ins)]))
-    need0 = [v for v in used if s.level[v] == 0]
     need1 = [v for v in used if s.level[v] == 1]
-    return Interface(need0, need1, [v for v in out if v in made])
+    used.update(dict.fromkeys(v for e in alive(s.ahead, need1) for v in variables(e.ins)))
+    return Interface([v for v in used if s.level[v] == 0], need1, [v for v in out if v in made])
 
 
 def hoist(s: Sorted, wanted: list[Var], env: dict[Var, Any], xs: list) -> list:
     """The wanted values that need x alone, for all steps at once."""
-    if not wanted:
-        return []
-
-    def one(x):
-        inner = {**env, **dict(zip(s.xs, x, strict=True))}
-        evaluate(s.ahead, inner)
-        return [inner[v] for v in wanted]
-
-    return jax.vmap(one)(xs) if s.ahead else [dict(zip(s.xs, xs, strict=True))[v] for v in wanted]
+    stacked = dict(zip(s.xs, xs, strict=True))
+    inner = {**env, **stacked}
+    evaluate_stacked(alive(s.ahead, wanted), inner, set(stacked))
+    return [inner[v] for v in wanted]
 
 
-def finish(s: Sorted, face: Interface, env: dict, hoisted: list, xs: list, stacks: list, length: int) -> list:
+def finish(s: Sorted, face: Interface, env: dict, xs: list, stacks: list, length: int) -> list:
     """The outputs over time: stacked in the loop, or computed after it for all steps at once."""
-    ahead = {**dict(zip(s.xs, xs, strict=True)), **dict(zip(face.need1, hoisted, strict=True))}
-    ahead.update(zip(face.emit, stacks, strict=True))
-    made = {v for e in s.after for v in e.outs}
+    ahead = {**dict(zip(s.xs, xs, strict=True)), **dict(zip(face.emit, stacks, strict=True))}
     need = variables([*s.ys, *(a for e in s.after for a in e.ins)])
     missing = list(dict.fromkeys(v for v in need if s.level[v] == 1 and v not in ahead))
     ahead.update(zip(missing, hoist(s, missing, env, xs), strict=True))
-    given = list(dict.fromkeys(v for v in need if v in ahead))
-
-    def one(values):
-        inner = {**env, **dict(zip(given, values, strict=True))}
-        evaluate(s.after, inner)
-        return [inner[v] for v in dict.fromkeys(v for v in variables(s.ys) if v in made)]
-
-    late = list(dict.fromkeys(v for v in variables(s.ys) if v in made))
-    if late:
-        ahead.update(zip(late, jax.vmap(one)([ahead[v] for v in given]), strict=True))
-    return [over_time(a, ahead, env, length) for a in s.ys]
+    stacked = set(ahead)
+    inner = {**env, **ahead}
+    evaluate_stacked(s.after, inner, stacked)
+    return [over_time(a, {v: inner[v] for v in stacked}, env, length) for a in s.ys]
 
 
 def over_time(atom: Any, stacked: dict, env: dict, length: int) -> Any:
@@ -86,119 +102,194 @@ def over_time(atom: Any, stacked: dict, env: dict, length: int) -> Any:
 
 @dataclasses.dataclass
 class Loop:
-    """The loop with its derivative rule; called with constants, hoisted values and the carry, all flat lists."""
+    """The loop with its derivative rule; called with constants, xs and the carry, all flat lists."""
 
     s: Sorted
     taps: Taps
     face: Interface
     time: Time
 
-    def __call__(self, consts: list, hoisted: list, init: list) -> tuple[list, list]:
+    def __call__(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         @jax.custom_jvp
-        def loop(consts, hoisted, init):
-            return self.primal(consts, hoisted, init)
+        def loop(consts, xs, init):
+            return self.primal(consts, xs, init)
 
         loop.defjvp(self.rule, symbolic_zeros=True)
-        return loop(consts, hoisted, init)
+        return loop(consts, xs, init)
 
-    def primal(self, consts: list, hoisted: list, init: list) -> tuple[list, list]:
+    def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
+        known = dict(zip(self.face.need0, consts, strict=True))
+
         def step(carry, x):
-            env = dict(zip(self.face.need0, consts, strict=True))
-            env.update(zip([*self.s.carry, *self.face.need1], [*carry, *x], strict=True))
+            env = {**known, **dict(zip([*self.s.carry, *self.face.need1], [*carry, *x], strict=True))}
             evaluate(self.s.loop, env)
             return [jnp.asarray(read(env, a)) for a in self.s.carry_out], [env[v] for v in self.face.emit]
 
-        return lax.scan(step, init, hoisted, **self.time)
+        def block(carry, xs, _):
+            return *self.time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
+
+        return self.time.over_blocks(block, init, xs)[:2]
 
     def rule(self, primals: Any, tangents: Any) -> Any:
-        consts, hoisted, init = primals
-        d0 = perturbed(self.face.need0, tangents[0])
-        d1 = perturbed(self.face.need1, tangents[1])
-        live = self.live(d0, d1)
-        uses = [u for u in self.taps.uses if any(w in d0 for w in u.weights)]
-        operands = list(dict.fromkeys(v for u in uses for v in u.operands if self.s.level[v] == 2))
-        step = linearize_step(self.s, self.taps, self.face, live, operands)
+        consts, xs, init = primals
+        dot = Tangents.of(self, *tangents)
+        step = linearize_step(self.s, self.taps, self.face, dot.live, dot.operands)
+        known = dict(zip(self.face.need0, consts, strict=True))
         values = {**step.graph.consts, **dict(zip(step.consts, consts, strict=True))}
         evaluate(step.once, values)
-        out, stacked = self.forward(step, values, hoisted, init)
-        given = {**dict(zip(self.face.need0, consts, strict=True)), **dict(zip(self.face.need1, hoisted, strict=True))}
-        given.update(zip(operands, [stacked(a) for a in step.operands], strict=True))
-        pieces = {v: d for u in uses for v, d in zip(u.pieces, self.pieces(u, d0, given), strict=True)}
-        taps = [self.tap(v, d0, d1, pieces) for v in live.taps]
+        store = Store.of(step, values)
+
+        def forward(carry, xs, _):
+            hoisted = hoist(self.s, self.face.need1, known, xs)
+            out, stacks = self.time.scan(store.step, carry, hoisted)
+            kept = dict(zip(step.hoisted, hoisted, strict=True))
+            return out, [*stacks, *(kept[v] for v in store.hoisted)], [carry[n] for n in store.shifted]
+
+        out, stacks, starts = self.time.over_blocks(forward, init, xs)
+        if self.time.blocks == 1:
+            starts = [v[None] for v in starts]
+
+        def linear(dcarry, given, starts):
+            (xs, stacks), dxs = given
+            held = store.read(stacks, starts, self.time)
+            d1 = dot.hoisted(self, known, xs, dxs)
+            here = {**known, **dict(zip(dot.operands, [held(a) for a in step.operands], strict=True))}
+            here.update({v: held(w) for v, w in zip(self.face.need1, step.hoisted, strict=True) if w in store.want})
+            dtaps = dot.make_taps(self, d1, here)
+            dots = [dcarry, dtaps, [dot.consts[v] for v in dot.live.plain0], [d1[v] for v in dot.live.plain1]]
+            return *run_linear(step, values, [held(v) for v in step.store], dots, self.time), ()
+
+        if self.time.blocks > 1:
+            linear = jax.checkpoint(linear, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
         dcarry = [instantiate(d, v) for d, v in zip(tangents[2], init, strict=True) if is_float(typed(v))]
-        dots = [dcarry, taps, [d0[v] for v in live.plain0], [d1[v] for v in live.plain1]]
-        dout = run_linear(step, values, [stacked(v) for v in step.store], dots, self.time)
-        return out, tuple(with_float0(o, d) for o, d in zip(out, dout, strict=True))
+        dout = self.time.over_blocks(linear, dcarry, ((xs, stacks), list(dot.xs.values())), starts)[:2]
+        emitted = [store.whole(a, stacks, init, self.time) for a in step.emit]
+        return (out, emitted), tuple(with_float0(o, d) for o, d in zip((out, emitted), dout, strict=True))
 
-    def live(self, d0: dict, d1: dict) -> Live:
-        """The taps and plain inputs that have a tangent."""
-        sums = {t.out: t for t in self.taps.sums}
 
-        def moves(v: Var) -> bool:
-            if v in sums:
-                leaves = [a for _, a in sums[v].leaves if is_var(a)]
-                return any(a in d0 or a in d1 for a in leaves) or any(
-                    w in d0 for u, _ in sums[v].taken.values() for w in u.weights
-                )
-            return any(w in d0 for w in self.taps.free[v][0].weights)
+@dataclasses.dataclass
+class Store:
+    """What the forward loop stacks. A carry is its own output of the step before: it is stored once, and shifted."""
 
-        plain = self.taps.plain
-        return Live(
-            [v for v in self.taps.points if moves(v)], [v for v in d0 if v in plain], [v for v in d1 if v in plain]
-        )
+    linear: Linear
+    consts: dict[Var, Any]
+    want: dict[Var, None]
+    stack: list[Var]
+    hoisted: list[Var]
+    shifted: dict[int, Var]  # which carry -> its value after the step
 
-    def forward(self, step: Linear, consts: dict, hoisted: list, init: list) -> tuple[Any, Any]:
-        """((carry, emitted), a function from a value of the step to its stack over time)."""
-        given = dict(zip(step.hoisted, hoisted, strict=True))
-        want = dict.fromkeys(variables([*step.emit, *step.operands, *step.store]))
-        shifted = {}  # a carry is its own output of the step before: stored once
-        for v, after in zip(step.carry, step.carry_out, strict=True):
-            if v in want and is_var(after) and after in want and after not in given and after not in step.carry:
-                shifted[v] = after
-        stack = [v for v in want if v not in given and v not in consts and v not in shifted]
+    @classmethod
+    def of(cls, step: Linear, consts: dict[Var, Any], operands: Any = ()) -> Store:
+        want = dict.fromkeys(v for v in variables([*step.emit, *step.operands, *step.store]) if v not in consts)
+        inputs = {*step.carry, *step.hoisted}
+        shifted = {
+            n: after
+            for n, (v, after) in enumerate(zip(step.carry, step.carry_out, strict=True))
+            if v in want and is_var(after) and after in want and after not in inputs
+        }
+        skip = {step.carry[n] for n in shifted} | set(step.hoisted)
+        hoisted = [v for v in step.hoisted if v in want]
+        return cls(step, consts, want, [v for v in want if v not in skip], hoisted, shifted)
 
-        def body(carry, x):
-            env = {**consts, **dict(zip([*step.carry, *step.hoisted], [*carry, *x], strict=True))}
-            evaluate(step.forward, env)
-            return [jnp.asarray(read(env, a)) for a in step.carry_out], [env[v] for v in stack]
+    def step(self, carry: list, x: list) -> tuple[list, list]:
+        """One step of the forward loop."""
+        env = {**self.consts, **dict(zip([*self.linear.carry, *self.linear.hoisted], [*carry, *x], strict=True))}
+        evaluate(self.linear.forward, env)
+        return [jnp.asarray(read(env, a)) for a in self.linear.carry_out], [env[v] for v in self.stack]
 
-        carry, stacks = lax.scan(body, init, hoisted, **self.time)
-        given.update(zip(stack, stacks, strict=True))
-        start = dict(zip(step.carry, init, strict=True))
-        for v, after in shifted.items():
-            given[v] = shift(start[v], given[after], self.time["reverse"])
+    def read(self, stacks: list, starts: list, time: Time) -> Callable[[Any], Any]:
+        """A function from a value of the step to its stack over one block."""
+        given = dict(zip([*self.stack, *self.hoisted], stacks, strict=True))
+        for (n, after), start in zip(self.shifted.items(), starts, strict=True):
+            given[self.linear.carry[n]] = shift(start, given[after], time.reverse)
+        return lambda a: over_time(a, given, self.consts, time.length // time.blocks)
 
-        def stacked(atom):
-            return over_time(atom, given, consts, self.time["length"])
+    def whole(self, atom: Any, stacks: list, init: list, time: Time) -> Any:
+        """The stack of an emitted value over all of time."""
+        given = dict(zip([*self.stack, *self.hoisted], stacks, strict=True))
+        for n, after in self.shifted.items():
+            if self.linear.carry[n] is atom:
+                return shift(init[n], given[after], time.reverse)
+        return over_time(atom, given, self.consts, time.length)
 
-        return (carry, [stacked(a) for a in step.emit]), stacked
 
-    def tap(self, point: Var, d0: dict, d1: dict, pieces: dict) -> jax.Array:
-        """`d hoisted + d bias + a @ dW` of one tapped value, for all steps at once."""
-        if point in self.taps.free:
-            parts = [(1, pieces[point])]
-        else:
-            total = next(t for t in self.taps.sums if t.out is point)
-            found = [(sign, leaf_tangent(total, a, d0, d1, pieces)) for sign, a in total.leaves if is_var(a)]
-            parts = [(sign, d) for sign, d in found if d is not None]
-        whole = None
-        for sign, d in parts:
-            d = d if sign > 0 else -d
-            whole = d if whole is None else jnp.add(whole, d)
-        return jnp.broadcast_to(whole, (self.time["length"], *point.shape))
+@dataclasses.dataclass
+class Tangents:
+    """The tangents of one call of the rule: only those that are there."""
 
-    def pieces(self, use: Use, d0: dict, given: dict) -> list:
-        """Tangents of the pieces of a use, for all steps at once."""
-        over = [v for v in use.operands if self.s.level[v] > 0]
-        dot = {w: d0[w] for w in use.weights if w in d0}
-        rest = {v: given[v] for v in variables(use.eqn.ins) if v not in over}
+    consts: dict[Var, Any]
+    xs: dict[Var, Any]
+    moving: list[Var]  # hoisted values that have a tangent
+    live: Live
+    uses: list
+    operands: list[Var]
 
-        def one(values):
-            found = piece_tangents(use, {**rest, **dict(zip(over, values, strict=True))}, dot)
-            return [d for d in found if d is not None]
+    @classmethod
+    def of(cls, loop: Loop, d0: list, dxs: list, _: list) -> Tangents:
+        consts, xs = perturbed(loop.face.need0, d0), perturbed(loop.s.xs, dxs)
+        reach = depends(loop.s.ahead, [*consts, *xs])
+        moving = [v for v in loop.face.need1 if v in reach and is_float(v)]
+        uses = [u for u in loop.taps.uses if any(w in consts for w in u.weights)]
+        operands = list(dict.fromkeys(v for u in uses for v in u.operands if loop.s.level[v] > 0))
+        taps, plain = live_taps(loop.taps, {*consts, *moving})
+        live = Live(taps, [v for v in plain if v in consts], [v for v in plain if v not in consts])
+        return cls(consts, xs, moving, live, uses, operands)
 
-        found = iter(jax.vmap(one)([given[v] for v in over]))
-        return [next(found) if is_float(v) else None for v in use.pieces]
+    def hoisted(self, loop: Loop, known: dict, xs: list, dxs: list) -> dict[Var, Any]:
+        """Tangents of the hoisted values, for all steps at once."""
+        if not self.moving:
+            return {}
+        names = list(self.consts)
+        where = {v: n for n, v in enumerate(loop.s.xs)}
+
+        def values(consts, some):
+            every = list(xs)
+            for v, x in zip(self.xs, some, strict=True):
+                every[where[v]] = x
+            return hoist(loop.s, self.moving, {**known, **dict(zip(names, consts, strict=True))}, every)
+
+        at = [known[v] for v in names], [xs[where[v]] for v in self.xs]
+        return dict(zip(self.moving, jax.jvp(values, at, ([*self.consts.values()], dxs))[1], strict=True))
+
+    def make_taps(self, loop: Loop, d1: dict, given: dict) -> list:
+        """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""
+        pieces: dict[Var, Any] = {}
+        for use in self.uses:
+            dot = {w: self.consts[w] for w in use.weights if w in self.consts}
+            stacked = {v for v in use.operands if loop.s.level[v] > 0}
+            pieces.update(zip(use.pieces, piece_tangents(use, given, dot, stacked), strict=True))
+        steps = loop.time.length // loop.time.blocks
+        sums = {t.out: t for t in loop.taps.sums}
+        return [make_tap(v, sums.get(v), self.consts, d1, pieces, steps) for v in self.live.taps]
+
+
+def live_taps(taps: Taps, moving: set[Var]) -> tuple[list[Var], list[Var]]:
+    """The taps and plain inputs that have a tangent."""
+
+    def use_moves(at: tuple) -> bool:
+        return any(w in moving for w in at[0].weights)
+
+    live = [
+        t.out
+        for t in taps.sums
+        if any(is_var(a) and a in moving for _, a in t.leaves) or any(use_moves(at) for at in t.taken.values())
+    ]
+    live += [v for v, at in taps.free.items() if use_moves(at)]
+    plain = [v for v in taps.plain if v in moving]
+    return live, plain
+
+
+def make_tap(point: Var, total: Sum | None, d0: dict, d1: dict, pieces: dict, steps: int) -> jax.Array:
+    if total is None:
+        parts = [(1, pieces[point])]
+    else:
+        found = [(sign, leaf_tangent(total, a, d0, d1, pieces)) for sign, a in total.leaves if is_var(a)]
+        parts = [(sign, d) for sign, d in found if d is not None]
+    whole = None
+    for sign, d in parts:
+        d = d if sign > 0 else -d
+        whole = d if whole is None else jnp.add(whole, d)
+    return jnp.broadcast_to(whole, (steps, *point.shape))
 
 
 def leaf_tangent(total: Sum, leaf: Var, d0: dict, d1: dict, pieces: dict) -> Any:

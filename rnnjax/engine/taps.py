@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.engine.graph import Eqn, Var, evaluate, is_float, is_var, producers, read, run_eqn, users, variables
+from rnnjax.engine.batch import run_stacked
+from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
 from rnnjax.engine.sort import Sorted
 
 BILINEAR = frozenset({"dot_general", "conv_general_dilated", "mul"})
@@ -151,42 +152,41 @@ def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 
 
-def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any]) -> list[Any]:
-    """Tangents of the pieces of a use for tangents `dot` of its constants, at one step."""
+def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var]) -> list[Any]:
+    """Tangents of the pieces of a use for tangents `dot` of its constants, all steps at once; None for integers."""
     eqn = use.eqn
+    over = [is_var(a) and a in stacked for a in eqn.ins]
     if eqn.name in BILINEAR:
         ins = [dot[a] if is_var(a) and a in dot else read(env, a) for a in eqn.ins]
-        if use.split is not None and (parts := split_weight(use, ins)) is not None:
-            return parts
-        out = run_eqn(eqn, ins)
+        if use.split is not None and (axis := split_axis(use)) is not None:
+            ends = [sum(use.split.params["sizes"][: n + 1]) for n in range(len(use.pieces) - 1)]
+            return [run_stacked(eqn, [ins[0], w], over)[0] for w in jnp.split(ins[1], ends, axis)]
+        out = run_stacked(eqn, ins, over)
     else:
-        out = other_tangents(eqn, env, dot)
-    return run_eqn(use.split, out) if use.split is not None else out
+        out = other_tangents(eqn, env, dot, over)
+    return run_stacked(use.split, out, [True]) if use.split is not None else out
 
 
-def split_weight(use: Use, ins: list) -> list[Any] | None:
-    """`a @ split(dW)` in place of `split(a @ dW)`: one product per piece, no wide cotangent."""
+def split_axis(use: Use) -> int | None:
+    """The axis of W along which to split it: `a @ split(dW)` needs no wide cotangent, `split(a @ dW)` does."""
     eqn, axis = use.eqn, use.split.params["axis"]
     if eqn.name != "dot_general" or eqn.ins[1] not in use.weights or eqn.ins[0] in use.weights:
         return None
     (_, contract), (batch, _) = eqn.params["dimension_numbers"]
-    free = [d for d in range(ins[1].ndim) if d not in contract]
+    free = [d for d in range(len(eqn.ins[1].shape)) if d not in contract]
     first = len(eqn.outs[0].shape) - len(free)
-    if batch or axis < first:
-        return None
-    ends = [sum(use.split.params["sizes"][: n + 1]) for n in range(len(use.pieces) - 1)]
-    return [run_eqn(eqn, [ins[0], w])[0] for w in jnp.split(ins[1], ends, free[axis - first])]
+    return None if batch or axis < first else free[axis - first]
 
 
-def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any]) -> list[Any]:
+def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any], over: list[bool]) -> list[Any]:
     """Tangents of any equation for tangents of its constants."""
     names = [v for v in dict.fromkeys(variables(eqn.ins)) if v in dot]
     floats = [n for n, v in enumerate(eqn.outs) if is_float(v)]
 
     def of(values):
         inner = {**env, **dict(zip(names, values, strict=True))}
-        evaluate([eqn], inner)
-        return [inner[eqn.outs[n]] for n in floats]
+        out = run_stacked(eqn, [read(inner, a) for a in eqn.ins], over)
+        return [out[n] for n in floats]
 
     _, out = jax.jvp(of, ([env[v] for v in names],), ([dot[v] for v in names],))
     found = dict(zip(floats, out, strict=True))

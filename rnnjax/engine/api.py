@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rnnjax.engine.rewrite import rewrite
-from rnnjax.engine.run import run
+from rnnjax.engine.run import Time, run
 from rnnjax.engine.sort import sort
 from rnnjax.engine.taps import find_taps
 from rnnjax.engine.trace import trace
 
 PyTree = Any
+BLOCKS = 1
 
 
 def scan(
@@ -33,7 +34,7 @@ def scan(
     graph = rewrite(traced.graph, traced.num_carry)
     s = sort(graph, traced.num_carry, everything=fuse == "all")
     taps = find_taps(s, lambda e: True)
-    time = dict(length=traced.length, reverse=traced.reverse, unroll=traced.unroll)
+    time = Time(traced.length, traced.reverse, traced.unroll, BLOCKS)
     return traced.finish(run(s, taps, traced.init, traced.xs, time))
 
 

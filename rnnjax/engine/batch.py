@@ -1,0 +1,51 @@
+"""One equation for all steps at once: `vmap` over time, with products laid out so that their transposes need no copy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from rnnjax import _jax
+from rnnjax.engine.graph import Eqn, Var, is_var, read
+
+
+def evaluate_stacked(eqns: list[Eqn], env: dict[Var, Any], stacked: set[Var]) -> None:
+    """Run equations for all steps; values in `stacked` lead with time, and so does what depends on them."""
+    for eqn in eqns:
+        over = [is_var(a) and a in stacked for a in eqn.ins]
+        if any(over):
+            stacked.update(eqn.outs)
+        env.update(zip(eqn.outs, run_stacked(eqn, [read(env, a) for a in eqn.ins], over), strict=True))
+
+
+def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
+    """One equation; `over` says which values lead with time."""
+    if not any(over):
+        return _jax.bind(eqn.primitive, eqn.params, values, eqn.context)
+    if eqn.name == "dot_general" and over == [True, False] and plain_product(eqn, values[1]):
+        return [flat_product(eqn, *values)]
+
+    def one(*inner):
+        it = iter(inner)
+        return _jax.bind(eqn.primitive, eqn.params, [next(it) if o else v for v, o in zip(values, over)], eqn.context)
+
+    return jax.vmap(one)(*[v for v, o in zip(values, over, strict=True) if o])
+
+
+def plain_product(eqn: Eqn, weight: Any) -> bool:
+    """`a [..., K] @ W [K, N]`."""
+    (lhs, rhs), (batch, _) = eqn.params["dimension_numbers"]
+    last = len(eqn.ins[0].aval.shape) - 1
+    return not batch and tuple(lhs) == (last,) and tuple(rhs) == (0,) and weight.ndim == 2
+
+
+def flat_product(eqn: Eqn, a: Any, weight: Any) -> jax.Array:
+    """`[T, ..., K] @ [K, N]` as one matrix product: XLA copies nothing for `a^T @ d`, the weight's gradient."""
+    rows = math.prod(a.shape[:-1])
+    params = {**eqn.params, "dimension_numbers": (((1,), (0,)), ((), ()))}
+    out = _jax.bind(lax.dot_general_p, params, [jnp.reshape(a, (rows, a.shape[-1])), weight], eqn.context)[0]
+    return jnp.reshape(out, (*a.shape[:-1], weight.shape[1]))
