@@ -44,6 +44,12 @@ ZOO: list[Entry] = [
     Entry(rj.GRU(4, layer_norm=True)),
     Entry(rj.GRU(4, reset_after=False, layer_norm=True)),
     # -- half B: linear in time, xLSTM
+    Entry(rj.MinGRU(4), linear=True),
+    Entry(rj.MinLSTM(4, positive=True), linear=True),
+    Entry(rj.RGLRU(4), linear=True),
+    Entry(rj.SRU(4), linear=True),
+    Entry(rj.SRU(3, peephole=True)),
+    Entry(rj.QRNN(4, window=3), linear=True),
     # -- half B: continuous time, oscillators, orthogonal, memory, rate networks, reservoirs
     # -- wrappers
     Entry(rj.Dropout(rj.GRU(4), 0.5), noisy=True),

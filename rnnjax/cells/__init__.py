@@ -1,8 +1,75 @@
 """The cells, one file per family."""
 
+from rnnjax.cells.additive import ATR, CFN, RAN, STAR, RANCarry
+from rnnjax.cells.bistable import BRC, NBRC
 from rnnjax.cells.catalogue import catalogue
+from rnnjax.cells.clockwork import Clockwork, ClockworkCarry
+from rnnjax.cells.conv import ConvGRU, ConvLSTM, ConvLSTMCarry
 from rnnjax.cells.elman import IRNN, Elman
+from rnnjax.cells.fast import FastGRNN, FastRNN
 from rnnjax.cells.gru import GRU
+from rnnjax.cells.highway import RHN
+from rnnjax.cells.indrnn import IndRNN
+from rnnjax.cells.janet import JANET
+from rnnjax.cells.jordan import Jordan
+from rnnjax.cells.linear_gates import RGLRU, SRU, MinGRU, MinLSTM
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.minimal import MGU, UGRNN, LightRU, LiGRU, MinimalRNN
+from rnnjax.cells.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMCarry
+from rnnjax.cells.mutants import MUT1, MUT2, MUT3
+from rnnjax.cells.nas import NAS, NASCarry
+from rnnjax.cells.qrnn import QRNN, QRNNCarry
+from rnnjax.cells.scrn import SCRN, SCRNCarry
+from rnnjax.cells.typed import TGRU, TLSTM, TRNN, TGRUCarry, TLSTMCarry
 
-__all__ = ["GRU", "IRNN", "LSTM", "Elman", "LSTMCarry", "catalogue"]
+__all__ = [
+    "ATR",
+    "BRC",
+    "CFN",
+    "GRU",
+    "IRNN",
+    "JANET",
+    "LSTM",
+    "MGU",
+    "MUT1",
+    "MUT2",
+    "MUT3",
+    "NAS",
+    "NBRC",
+    "QRNN",
+    "RAN",
+    "RGLRU",
+    "RHN",
+    "SCRN",
+    "SRU",
+    "STAR",
+    "TGRU",
+    "TLSTM",
+    "TRNN",
+    "UGRNN",
+    "Clockwork",
+    "ClockworkCarry",
+    "ConvGRU",
+    "ConvLSTM",
+    "ConvLSTMCarry",
+    "Elman",
+    "FastGRNN",
+    "FastRNN",
+    "IndRNN",
+    "Jordan",
+    "LSTMCarry",
+    "LiGRU",
+    "LightRU",
+    "MinGRU",
+    "MinLSTM",
+    "MinimalRNN",
+    "MultiplicativeLSTM",
+    "MultiplicativeLSTMCarry",
+    "NASCarry",
+    "QRNNCarry",
+    "RANCarry",
+    "SCRNCarry",
+    "TGRUCarry",
+    "TLSTMCarry",
+    "catalogue",
+]

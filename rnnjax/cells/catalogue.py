@@ -25,6 +25,11 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("IRNN", "simple", "Le, Jaitly, Hinton 2015, arXiv:1504.00941", False),
     ("LSTM", "LSTM", "Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000", False),
     ("GRU", "GRU", "Cho et al. 2014, arXiv:1406.1078", False),
+    ("MinGRU", "linear in time", "Feng et al. 2024, arXiv:2410.01201", True),
+    ("MinLSTM", "linear in time", "Feng et al. 2024, arXiv:2410.01201", True),
+    ("RGLRU", "linear in time", "De et al. 2024, arXiv:2402.19427", True),
+    ("SRU", "linear in time", "Lei et al. 2018, arXiv:1709.02755", True),
+    ("QRNN", "linear in time", "Bradbury et al. 2016, arXiv:1611.01576", True),
     # linear in time, orthogonal, continuous, oscillators, memory, rate networks, reservoirs
 )
 
