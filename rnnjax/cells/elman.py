@@ -37,6 +37,7 @@ class Elman:
     ``h_t = act(x_t W + h_{t-1} U + b)``, ``y_t = h_t``; add ``y = h V + c`` with `rnnjax.Readout`.
 
     features: H. activation: any name in ``rnnjax.cells.elman.ACTIVATIONS`` ("tanh", "relu", "sigmoid", ...).
+    residual: True adds the old state, ``h_t = h_{t-1} + act(...)``, so that gradients have a straight way back in time.
     params: ``input`` W ``[I, H]``, ``recurrent`` U ``[H, H]``, ``bias`` b ``[H]``. carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: one bias, as in flax and haiku; torch and keras-with-cuDNN carry two whose sum this is.
@@ -55,6 +56,7 @@ class Elman:
     features: int
     _: KW_ONLY
     activation: str = "tanh"
+    residual: bool = False
     use_bias: bool = True
 
     def __post_init__(self) -> None:
@@ -68,7 +70,9 @@ class Elman:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        return _step(self, params, carry, x, ACTIVATIONS[self.activation])
+        h, _ = _step(self, params, carry, x, ACTIVATIONS[self.activation])
+        h = carry + h if self.residual else h
+        return h, h
 
 
 @cell
