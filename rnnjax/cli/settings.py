@@ -19,10 +19,10 @@ class Settings:
     cell: str = "lstm"
     hidden: int = 256
     layers: int = 1
-    steps: int = 900
+    steps: int = 1200
     batch: int = 16
     time: int = 64
-    rate: float = 4e-3
+    rate: float = 8e-3
     dropout: float = 0.0
     clip: float = 1.0
     patience: int = 5

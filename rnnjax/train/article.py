@@ -29,7 +29,7 @@ def train(
         2. forward:   h_t, y_t = cell(h_{t-1}, x_t)  for t = 1 .. T
         3. loss:      L = sum over t of loss(y_t, target_t)
         4. backward:  dL/dparams, by back-propagation through time
-        5. update:    params <- params - rate * dL/dparams  (or any optax optimiser)
+        5. update:    params <- params - rate * dL/dparams  (0.1, clipped at norm 1; or any optax optimiser)
         6. repeat from 2 until L changes by less than ``tolerance`` (a fraction of it) or ``steps`` are done
 
     ``loss(ys, targets)`` gives per-step values ``[T, *B]``, as those of `rnnjax.losses` do; the mean over the batch is
@@ -44,7 +44,7 @@ def train(
     >>> losses[-1] < losses[0]
     True
     """
-    rule = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)) if optimizer is None else optimizer
+    rule = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)) if optimizer is None else optimizer
     params = cell.init(key, jax.tree.map(lambda a: a[0], xs))  # 1. initialise
     opt_state = rule.init(params)
 

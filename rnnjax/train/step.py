@@ -84,7 +84,8 @@ def make_step(
         _check_carry(state.carry, carry)
         norm = optax.tree.norm(grads)
         grads, _ = clipper.update(grads, clipper.init(state.params))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers; strict users train too
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         new = (optax.apply_updates(state.params, updates), opt_state, carry)
         bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
         params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
