@@ -90,16 +90,18 @@ def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:
     return level
 
 
-def sort(graph: Graph, num_carry: int, *, everything: bool = False) -> Sorted:
-    """Sort a body. `everything`: run ahead and after whatever can be, not only what pays."""
+def sort(graph: Graph, num_carry: int, *, everything: bool = False, hoisting: bool = True) -> Sorted:
+    """Sort a body. `everything`: run ahead and after whatever can be, not only what pays. `hoisting`: False for never."""
     eqns = alive(graph.eqns, graph.outs)
     level = assign_levels(dataclasses.replace(graph, eqns=eqns), num_carry)
-    if not everything:
+    if not hoisting:
+        level.update({v: 2 for e in eqns for v in e.outs if level[v] == 1})
+    elif not everything:
         keep_cheap_in_loop(eqns, level, graph.outs)
     groups: list[list[Eqn]] = [[], [], []]
     for eqn in eqns:
         groups[level[eqn.outs[0]] if eqn.outs else 2].append(eqn)
-    loop, after = split_readout(groups[2], graph, num_carry, level, everything)
+    loop, after = split_readout(groups[2], graph, num_carry, level, everything) if hoisting else (groups[2], [])
     return Sorted(graph, num_carry, level, groups[0], groups[1], loop, after)
 
 

@@ -1,0 +1,84 @@
+"""Step 4, plan: what is worth doing, from shapes and dtypes alone.
+
+plain     nothing to hoist, nothing to defer and no readout: `lax.scan` as it is
+hoist     every product of x with constants; cheap steps on x stay in the loop unless they shrink what it reads
+defer     the gradient of every constant that is multiplied with something that needs the carry
+readout   products that feed no next carry wait until after the loop, unless that stores much more than it saves
+blocks    on a CPU, once all arrays over time exceed `SMALL` bytes: time is cut so that hoisted inputs and cotangents
+          of one block take at most `BLOCK` bytes
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from rnnjax.engine.graph import Eqn, nbytes, variables
+from rnnjax.engine.rewrite import rewrite
+from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, sort
+from rnnjax.engine.taps import USUAL, Taps, find_taps
+from rnnjax.engine.trace import Traced
+
+SMALL = 24 * 2**20  # malloc maps larger blocks anew at each call, and every page of them faults (benchmarks/NOTES.md)
+BLOCK = 2 * 2**20  # a block's wide arrays stay in the cache
+MODES = (True, False, "all", "hoist", "defer")
+
+
+@dataclasses.dataclass
+class Plan:
+    """What to run. `sorted` is None where `lax.scan` runs as it is; `reason` says why."""
+
+    reason: str
+    sorted: Sorted | None = None
+    taps: Taps | None = None
+    blocks: int = 1
+
+
+def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
+    """Decide. `fuse` as for `scan`."""
+    if fuse is False:
+        return Plan("fuse=False")
+    if traced.graph is None:
+        return Plan(traced.reason)
+    if traced.length < 2:
+        return Plan("fewer than two steps")
+    graph = rewrite(traced.graph, traced.num_carry)
+    s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse != "defer")
+    taps = find_taps(s, lambda eqn: defers(eqn, fuse))
+    if fuse is True and not pays(s, taps):
+        return Plan("nothing to hoist and nothing to defer", s, taps, 0)
+    return Plan("fused", s, taps, count_blocks(s, taps, traced.length) if fuse is True else 1)
+
+
+def defers(eqn: Eqn, fuse: bool | str) -> bool:
+    return fuse == "all" or (fuse != "hoist" and eqn.name in USUAL)
+
+
+def pays(s: Sorted, taps: Taps) -> bool:
+    """Whether any step leaves the loop that is more than moving memory."""
+    ahead = any(e.name not in CHEAP and e.name not in ELEMENTWISE_COSTLY for e in s.ahead)
+    return ahead or bool(s.after) or any(u.eqn.name in PRODUCTS for u in taps.uses)
+
+
+def wide_bytes(s: Sorted, taps: Taps) -> int:
+    """Bytes per step of what is hoisted into the loop and of the cotangents it gives."""
+    hoisted = {v for e in s.loop for v in variables(e.ins) if s.level[v] == 1 and v not in s.xs}
+    return sum(nbytes(v) for v in hoisted) + sum(nbytes(v) for v in taps.points)
+
+
+def kept_bytes(s: Sorted) -> int:
+    """Bytes per step that a gradient keeps, roughly: the carry and what is costly to have again."""
+    costly = [v for e in s.loop if e.name in ELEMENTWISE_COSTLY for v in e.outs]
+    return sum(nbytes(v) for v in [*costly, *s.carry])
+
+
+def count_blocks(s: Sorted, taps: Taps, length: int) -> int:
+    """Blocks of time of equal length; 1 where all fits anyway, off the CPU, or where no length near fits evenly."""
+    wide = wide_bytes(s, taps)
+    if jax.default_backend() != "cpu" or length * (wide + kept_bytes(s)) <= SMALL or not wide:
+        return 1
+    steps = max(8, BLOCK // wide)
+    near = [k for k in range(max(4, steps // 2), min(length // 2, 2 * steps) + 1) if length % k == 0]
+    return length // min(near, key=lambda k: abs(k - steps)) if near else 1
