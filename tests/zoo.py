@@ -82,6 +82,10 @@ ZOO: list[Entry] = [
     Entry(rj.SRU(4), linear=True),
     Entry(rj.SRU(3, peephole=True)),
     Entry(rj.QRNN(4, window=3), linear=True),
+    Entry(rj.LRU(4, state=5), linear=True),
+    Entry(rj.S4D(3, state=4), linear=True),
+    Entry(rj.S5(4, state=6), linear=True),
+    Entry(rj.S6(4, state=2), linear=True),
     # -- half B: continuous time, oscillators, orthogonal, memory, rate networks, reservoirs
     # -- wrappers
     Entry(rj.Dropout(rj.GRU(4), 0.5), noisy=True),

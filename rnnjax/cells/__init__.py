@@ -20,6 +20,8 @@ from rnnjax.cells.mutants import MUT1, MUT2, MUT3
 from rnnjax.cells.nas import NAS, NASCarry
 from rnnjax.cells.qrnn import QRNN, QRNNCarry
 from rnnjax.cells.scrn import SCRN, SCRNCarry
+from rnnjax.cells.selective import S6
+from rnnjax.cells.state_space import LRU, S4D, S5
 from rnnjax.cells.typed import TGRU, TLSTM, TRNN, TGRUCarry, TLSTMCarry
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "GRU",
     "IRNN",
     "JANET",
+    "LRU",
     "LSTM",
     "MGU",
     "MUT1",
@@ -40,6 +43,9 @@ __all__ = [
     "RAN",
     "RGLRU",
     "RHN",
+    "S4D",
+    "S5",
+    "S6",
     "SCRN",
     "SRU",
     "STAR",

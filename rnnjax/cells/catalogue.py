@@ -58,6 +58,10 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("MinLSTM", "linear in time", "Feng et al. 2024, arXiv:2410.01201", True),
     ("RGLRU", "linear in time", "De et al. 2024, arXiv:2402.19427", True),
     ("SRU", "linear in time", "Lei et al. 2018, arXiv:1709.02755", True),
+    ("LRU", "state space", "Orvieto et al. 2023, arXiv:2303.06349", True),
+    ("S4D", "state space", "Gu et al. 2022, arXiv:2206.11893", True),
+    ("S5", "state space", "Smith, Warrington, Linderman 2023, arXiv:2208.04933", True),
+    ("S6", "state space", "Gu, Dao 2023, arXiv:2312.00752", True),
     ("QRNN", "linear in time", "Bradbury et al. 2016, arXiv:1611.01576", True),
     # linear in time, orthogonal, continuous, oscillators, memory, rate networks, reservoirs
 )

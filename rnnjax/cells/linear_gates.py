@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_size, param_dtype, zeros_like_step
 from rnnjax.cells.common import check_step, gate_params, input_gates
-from rnnjax.cells.recurrence import Affine, linear_step
+from rnnjax.cells.recurrence import Affine, linear_step, wide_dtype
 
 
 def positive(z: jax.Array) -> jax.Array:
@@ -160,7 +160,7 @@ class RGLRU:
 
     def _decay(self, key: jax.Array, dtype: Any) -> jax.Array:
         """Lambda such that ``a^power``'s base ``exp(-softplus(Lambda) power)`` squared is uniform in the ring."""
-        draw = jnp.promote_types(dtype, jnp.float32)
+        draw = wide_dtype(dtype)
         square = jax.random.uniform(key, (self.features,), draw, self.low**2, self.high**2)
         rate = -0.5 * jnp.log(square) / self.power
         return jnp.log(jnp.expm1(rate)).astype(dtype)

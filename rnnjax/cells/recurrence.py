@@ -101,6 +101,16 @@ def linear_step(cell: Any, params: Any, carry: Any, x: jax.Array) -> tuple[Any, 
     return carry, cell.read(params, carry, x)
 
 
+def wide_dtype(dtype: Any) -> Any:
+    """``dtype``, or float32 in place of half precision."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def wide(a: jax.Array) -> jax.Array:
+    """In float32 at least."""
+    return a.astype(wide_dtype(a.dtype))
+
+
 def check_parts(cell: Any, carry: Any, x: Any, *shapes: tuple[int, ...]) -> None:
     """The parts of ``carry`` are ``[*B, *shape]`` for the given shapes, in order, with the batch axes of ``x``."""
     leaves, want = jax.tree.leaves(carry), [(*x.shape[:-1], *shape) for shape in shapes]
