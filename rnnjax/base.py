@@ -262,3 +262,18 @@ def call_step(cell: Any, params: Params, carry: Carry, x: Any, key: Key = None) 
     if not _accepts_key(cell):
         raise TypeError(f"{name_of(cell)}: got a key but takes none; add `key=None` to its signature or drop key=")
     return cell(params, carry, x, key=key)
+
+
+def prepare(cell: Any, params: Params, key: Key, x: Any) -> Params:
+    """What a cell does once per sequence, before the loop, if it offers ``prepare(params, key, x) -> params``.
+
+    Noise that stays the same over a sequence is drawn here (variational dropout, weight drop). ``x``: one step's input or its
+    ShapeDtypeStruct. The result stands in for the params in ``initial_carry`` and in the step, which take both.
+    """
+    own = getattr(cell, "prepare", None)
+    return params if own is None else own(params, key, x)
+
+
+def sequence_key(key: Key) -> Key:
+    """The key for `prepare`: of the sequence as a whole, apart from those that ``split(key, T)`` gives to its steps."""
+    return None if key is None else jax.random.fold_in(key, 2**32 - 1)

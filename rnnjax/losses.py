@@ -126,3 +126,38 @@ def over_time(per_step: jax.Array, mask: Any = None, reduction: str = "mean") ->
         return total / max(math.prod(per_step.shape[1:]), 1)
     count = jnp.asarray(per_step.size if mask is None else mask.sum(), per_step.dtype)
     return total / jnp.maximum(count, 1)
+
+
+def activation_regularization(ys: Any, *, mask: Any = None) -> jax.Array:
+    """Squared outputs, to keep them small: ``mean_o y_t^2``, ``[T, *B, O]`` -> ``[T, *B]``; the paper's AR is its mean over time.
+
+    Source: Merity, McCann, Socher 2017, arXiv:1708.01009 (which takes it after dropout; its scale alpha is 2 or so).
+
+    >>> import jax.numpy as jnp
+    >>> float(over_time(activation_regularization(jnp.full((3, 2), 2.0))))
+    4.0
+    """
+    return _masked(lambda y: jnp.mean(y**2, axis=-1), mask, jnp.asarray(ys))
+
+
+def temporal_activation_regularization(ys: Any, *, mask: Any = None) -> jax.Array:
+    """Squared changes of the output, to keep it slow: ``mean_o (y_t - y_{t-1})^2``, ``[T, *B, O]`` -> ``[T, *B]``, 0 at t = 0.
+
+    With a mask only changes between two steps that are both valid count; the paper's TAR is the mean over the T - 1 changes.
+    Source: Merity, McCann, Socher 2017, arXiv:1708.01009 (which takes it before dropout).
+
+    >>> import jax.numpy as jnp
+    >>> temporal_activation_regularization(jnp.array([[1.0], [3.0], [3.0]])).tolist()
+    [0.0, 4.0, 0.0]
+    """
+    ys = jnp.asarray(ys)
+    if mask is not None:
+        mask = jnp.asarray(mask).astype(bool)
+        if ys.shape[: mask.ndim] != mask.shape:
+            raise ValueError(f"losses: mask must be [T, *B], the leading axes of {ys.shape}, got {mask.shape}")
+        both = mask[1:] & mask[:-1]
+        ys = jnp.where(mask.reshape(mask.shape + (1,) * (ys.ndim - mask.ndim)), ys, jnp.zeros_like(ys))
+    change = jnp.mean((ys[1:] - ys[:-1]) ** 2, axis=-1)
+    if mask is not None:
+        change = jnp.where(both.reshape(both.shape + (1,) * (change.ndim - both.ndim)), change, jnp.zeros_like(change))
+    return jnp.concatenate([jnp.zeros_like(change, shape=(min(1, len(ys)), *change.shape[1:])), change])

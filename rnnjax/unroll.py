@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax._jax import vary_over, varying_axes
-from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of
+from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, prepare, sequence_key
 from rnnjax.engine import scan
 
 METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk")
@@ -56,7 +56,8 @@ def unroll(
         A step that is masked out is left out altogether, its reset too.
     reverse: run from the end of each sequence; with lengths the last valid step is read first. ys keep the input order.
     time_axis: 0 reads and writes ``[T, *B, I]``, 1 ``[B, T, I]``; mask and reset have their time axis at the same place.
-    key: for cells with noise, split per step before the loop; none means deterministic.
+    key: for cells with noise, split per step before the loop (and once for noise that stays the same over the sequence);
+        none means deterministic.
     unroll: steps per loop iteration, as in `jax.lax.scan`.
     checkpoint: None, a segment length or "sqrt": same values and gradients, less memory, one more forward pass.
     truncate: gradients stop at every k-th step counted from where the run starts; values unchanged.
@@ -86,6 +87,7 @@ def unroll(
         reset=_flags(cell, "reset", reset, xs, time, time_axis),
         cut=_cuts(cell, truncate, time, reverse, lengths),
     )
+    params = prepare(cell, params, sequence_key(key), one_step(steps).x)
     how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype)
     carry, ys = roll(cell, params, carry, steps, time, method, how)
     return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys) if time_axis else ys

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, prepare
 
 
 def drop(key: jax.Array, rate: float, tree: Any) -> Any:
@@ -50,6 +50,9 @@ class Dropout:
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(params, x)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        return prepare(self.cell, params, key, x)
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         if key is None or self.rate == 0:

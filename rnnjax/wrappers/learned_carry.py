@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, step_dtype
+from rnnjax.base import Carry, Key, Params, call_step, cell, prepare, step_dtype
 
 
 @cell
@@ -44,6 +44,9 @@ class LearnedCarry:
             return jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
 
         return jax.tree.map(spread, shaped_like(like, params["carry"]), like)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         return call_step(self.cell, params["cell"], carry, x, key)

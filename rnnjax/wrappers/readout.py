@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_size, param_dtype
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_size, param_dtype, prepare
 from rnnjax.wrappers.stack import output_shape
 
 
@@ -51,6 +51,9 @@ class Readout:
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(params["cell"], x)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, jax.Array]:
         carry, h = call_step(self.cell, params["cell"], carry, x, key)

@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, layer_names
+from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, layer_names, prepare
 
 
 def stack_init(cells: tuple[Any, ...], key: jax.Array, x: Any) -> Params:
@@ -76,6 +76,14 @@ class Stack:
             shape = output_shape(inner, params[name], x)
             x = jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shape)
         return self._carry(parts)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
+        prepared = {}
+        for name, inner, k in zip(layer_names(len(self.cells)), self.cells, keys, strict=True):
+            prepared[name] = prepare(inner, params[name], k, x)
+            x = output_shape(inner, params[name], x)
+        return prepared
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))

@@ -1,0 +1,71 @@
+"""`Noise`: Gaussian noise at every step."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_choice, prepare
+from rnnjax.wrappers.once import follow, is_float
+
+
+@cell
+class Noise:
+    """Gaussian noise of standard deviation ``std`` on the carry, the input or the output, anew at every step.
+
+    cell: any cell. std: at least 0. at: "carry" (private noise of the units; what the cell remembers then drifts), "input" or
+    "output". An output that is a part of the carry follows it. Without a key: the inner cell, unchanged.
+    params, carry, y: the inner cell's. Errors: ValueError/TypeError for a negative std or an unknown place.
+    Source: Jim, Giles, Horne 1996, An analysis of noise in recurrent neural networks; Lim et al. 2021, arXiv:2102.04877.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.Noise(rj.GRU(4), 0.1), jnp.ones((5, 3))
+    >>> params = cell.init(jax.random.key(0), xs[0])
+    >>> carry, ys = rj.unroll(cell, params, xs, key=jax.random.key(1))
+    >>> bool((carry == ys[-1]).all()), bool((ys != rj.unroll(cell, params, xs)[1]).all())
+    (True, True)
+    """
+
+    cell: Any
+    std: float
+    _: KW_ONLY
+    at: str = "carry"
+
+    def __post_init__(self) -> None:
+        check_choice("Noise", "at", self.at, ("carry", "input", "output"))
+        if not isinstance(self.std, (int, float)) or isinstance(self.std, bool):
+            raise TypeError(f"Noise: std must be a number, got {self.std!r}")
+        if not self.std >= 0:
+            raise ValueError(f"Noise: std must be at least 0, got {self.std}")
+
+    @property
+    def input_ndim(self) -> int:
+        return getattr(self.cell, "input_ndim", 1)
+
+    def init(self, key: jax.Array, x: Any) -> Params:
+        return self.cell.init(key, x)
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        return self.cell.initial_carry(params, x)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        return prepare(self.cell, params, key, x)
+
+    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+        if key is None:
+            return call_step(self.cell, params, carry, x)
+        k_cell, k_noise = jax.random.split(key)
+        x = self._add(k_noise, x) if self.at == "input" else x
+        new, y = call_step(self.cell, params, carry, x, k_cell)
+        if self.at == "carry":
+            noisy = self._add(k_noise, new)
+            return noisy, follow(y, new, noisy)
+        return new, self._add(k_noise, y) if self.at == "output" else y
+
+    def _add(self, key: jax.Array, tree: Any) -> Any:
+        leaves, structure = jax.tree.flatten(tree)
+        keys = jax.random.split(key, max(len(leaves), 1))
+        add = lambda k, a: a + self.std * jax.random.normal(k, a.shape, a.dtype) if is_float(a) else a
+        return jax.tree.unflatten(structure, [add(k, a) for k, a in zip(keys, leaves)])

@@ -1,0 +1,58 @@
+"""`Scale`: fixed factors on what goes in and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+
+from rnnjax.base import Carry, Key, Params, call_step, cell, prepare
+from rnnjax.wrappers.once import is_float
+
+
+@cell
+class Scale:
+    """``carry', y = cell(params, carry, input x)``; result ``carry', output y``: fixed factors, not learned.
+
+    cell: any cell. input, output: numbers, 1 by default; the input scaling of reservoirs, the output scaling of stacks.
+    params, carry: the inner cell's. Errors: TypeError for factors that are not numbers.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, x = rj.Scale(rj.ATR(2), output=2.0), jnp.ones(2)
+    >>> params = cell.init(jax.random.key(0), x)
+    >>> carry, y = cell(params, cell.initial_carry(params, x), x)
+    >>> bool((y == 2 * carry).all())
+    True
+    """
+
+    cell: Any
+    _: KW_ONLY
+    input: float = 1.0
+    output: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output"):
+            if not isinstance(getattr(self, name), (int, float)) or isinstance(getattr(self, name), bool):
+                raise TypeError(f"Scale: {name} must be a number, got {getattr(self, name)!r}")
+
+    @property
+    def input_ndim(self) -> int:
+        return getattr(self.cell, "input_ndim", 1)
+
+    def init(self, key: jax.Array, x: Any) -> Params:
+        return self.cell.init(key, x)
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        return self.cell.initial_carry(params, x)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        return prepare(self.cell, params, key, x)
+
+    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+        carry, y = call_step(self.cell, params, carry, _times(self.input, x), key)
+        return carry, _times(self.output, y)
+
+
+def _times(factor: float, tree: Any) -> Any:
+    return jax.tree.map(lambda a: factor * a if factor != 1 and is_float(a) else a, tree)

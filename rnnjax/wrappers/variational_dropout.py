@@ -1,0 +1,88 @@
+"""`VariationalDropout`: the same units dropped at every step of a sequence."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any
+
+import jax
+
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, prepare, sequence_key
+from rnnjax.wrappers.once import Drawn, is_float, keep_masks, plain, times
+from rnnjax.wrappers.stack import output_shape
+
+
+@cell
+class VariationalDropout:
+    """Dropout with one mask per sequence for the input, the carry and the output.
+
+    ``carry', y = cell(params, m_c carry, m_x x)``; result ``carry', m_y y``; each ``m ~ Bernoulli(1 - rate) / (1 - rate)``, drawn once
+    for every sequence of the batch and held over time.
+
+    cell: any cell. rate: in [0, 1); input_rate, carry_rate, output_rate: instead of it at that place.
+    Of a carry with a part named ``h`` only that is masked, what the cell shows, not what it remembers: as in the paper for the
+    LSTM's c, and in TensorFlow's DropoutWrapper. params, carry, y: the inner cell's. Without a key: the inner cell, unchanged.
+    The masks come from the key given to `rnnjax.unroll` alone: pieces of a stream with the same key share them, and so does a
+    single step called with that key. A ``reset`` does not draw anew.
+    Errors: ValueError/TypeError for a bad rate. Source: Gal and Ghahramani 2016, arXiv:1512.05287.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.VariationalDropout(rj.Elman(100), 0.5), jnp.ones((5, 3))
+    >>> _, ys = rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs, key=jax.random.key(1))
+    >>> bool(((ys == 0) == (ys[0] == 0)).all()), 0.3 < float((ys == 0).mean()) < 0.7
+    (True, True)
+    """
+
+    cell: Any
+    rate: float
+    _: KW_ONLY
+    input_rate: float | None = None
+    carry_rate: float | None = None
+    output_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        check_rate("VariationalDropout", "rate", self.rate)
+        for name in ("input_rate", "carry_rate", "output_rate"):
+            if getattr(self, name) is not None:
+                check_rate("VariationalDropout", name, getattr(self, name))
+
+    @property
+    def input_ndim(self) -> int:
+        return getattr(self.cell, "input_ndim", 1)
+
+    def init(self, key: jax.Array, x: Any) -> Params:
+        return self.cell.init(key, x)
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        return self.cell.initial_carry(plain(params), x)
+
+    def prepare(self, params: Params, key: Key, x: Any) -> Params:
+        if key is None:
+            return prepare(self.cell, params, None, x)
+        k_cell, k_x, k_c, k_y = jax.random.split(key, 4)
+        carry = jax.eval_shape(self.cell.initial_carry, params, x)
+        noise = {
+            "input": self._masks(k_x, self.input_rate, x),
+            "carry": _shown(carry, self._masks(k_c, self.carry_rate, carry)),
+            "output": self._masks(k_y, self.output_rate, output_shape(self.cell, params, x)),
+        }
+        return Drawn(prepare(self.cell, params, k_cell, x), noise)
+
+    def _masks(self, key: jax.Array, rate: float | None, tree: Any) -> Any:
+        return keep_masks(key, self.rate if rate is None else rate, tree)
+
+    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+        if key is None:
+            return call_step(self.cell, plain(params), carry, x)
+        drawn = params if isinstance(params, Drawn) else self.prepare(params, sequence_key(key), x)
+        m = drawn.noise
+        carry, y = call_step(self.cell, drawn.params, times(carry, m["carry"]), times(x, m["input"]), key)
+        return carry, times(y, m["output"])
+
+
+def _shown(carry: Carry, masks: Any) -> Any:
+    """Masks of ones for whatever is not called ``h``, if anything is."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(carry)
+    shown = [bool(path) and getattr(path[-1], "name", None) == "h" for path, _ in paths]
+    ones = [m if s or not any(shown) or not is_float(m) else m * 0 + 1 for s, m in zip(shown, jax.tree.leaves(masks))]
+    return jax.tree.unflatten(structure, ones)
