@@ -1,7 +1,7 @@
 """Everything that is not public JAX, in one place: a new JAX release is one file to mend.
 
 Known changes handled here: `ClosedJaxpr` merges into `Jaxpr` in JAX 0.12; `Primitive.get_bind_params` returns a dict
-since 0.10 and a pair `(subfuns, params)` before.
+since 0.10 and a pair `(subfuns, params)` before; the mesh axes of a type are `manual_axis_type` in 0.10, `vma` before.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ __all__ = [
     "is_jaxpr",
     "open_jaxpr",
     "source_line",
+    "struct",
     "sub_jaxprs",
     "tangent_dtype",
     "vary_over",
@@ -76,6 +77,23 @@ def source_line(eqn: Any) -> str:
         return source_info_util.summarize(eqn.source_info).rsplit("/", 1)[-1]
     except Exception:  # a description only: never worth failing for
         return ""
+
+
+def varying(aval: Any) -> frozenset:
+    """The mesh axes over which a value varies inside `shard_map`."""
+    kind = getattr(aval, "manual_axis_type", None)
+    return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
+
+
+def struct(aval: Any) -> Any:
+    """What to trace with in place of a value: inside `shard_map` a value, as its mesh is part of its type."""
+    return zeros(aval) if varying(aval) else jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+
+
+def zeros(aval: Any) -> jax.Array:
+    """Zeros of a value's shape and dtype that vary where it does."""
+    made = jax.numpy.zeros(aval.shape, aval.dtype)
+    return jax.lax.pcast(made, tuple(varying(aval)), to="varying") if varying(aval) else made
 
 
 def tangent_dtype(dtype: Any) -> Any:

@@ -16,8 +16,12 @@ class Var:
 
     __slots__ = ("aval",)
 
-    def __init__(self, shape: Any, dtype: Any = None):
-        self.aval = shape if dtype is None else _jax.ShapedArray(tuple(shape), dtype)
+    def __init__(self, aval: Any):
+        self.aval = aval
+
+    def reshaped(self, shape: Any) -> Var:
+        """A new value of another shape and otherwise the same type."""
+        return Var(self.aval.update(shape=tuple(shape)))
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ from rnnjax.engine.graph import (
     evaluate,
     is_float,
     is_var,
-    producers,
     read,
     variables,
 )
@@ -76,14 +75,10 @@ def linearize_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands:
     floats = [n for n, v in enumerate(s.carry) if is_float(v)]
     groups = [face.need0, s.carry, face.need1, [s.carry[n] for n in floats], live.taps, live.plain0, live.plain1]
     step = make_step(s, taps, face, live, operands, floats)
-    closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[struct(v) for v in g] for g in groups])
+    closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[_jax.struct(v.aval) for v in g] for g in groups])
     graph = to_graph(closed)
     ins, outs = take(graph.ins, groups), take(graph.outs, shape)
     return cut(graph, ins, outs)
-
-
-def struct(v: Var) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(v.shape, v.dtype)
 
 
 def take(flat: list, groups: Any) -> list[list]:
@@ -109,7 +104,7 @@ def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list
             aux = all_carry, all_emit, [env[v] for v in operands]
             return ([all_carry[n] for n in floats], [all_emit[n] for n in float_emit]), aux
 
-        zeros = [jnp.zeros(v.shape, v.dtype) for v in live.taps]
+        zeros = [_jax.zeros(v.aval) for v in live.taps]
         at = [carry[n] for n in floats], zeros, [held[v] for v in live.plain0], [held[v] for v in live.plain1]
         _, lin, aux = jax.linearize(primal, *at, has_aux=True)
         return *aux, *lin(dcarry, dtaps, d0, d1)
@@ -158,7 +153,7 @@ def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], 
             new.append(eqn)
             continue
         if weight not in turned:
-            out = Var(weight.shape[::-1], weight.dtype)
+            out = weight.reshaped(weight.shape[::-1])
             turned[weight] = Eqn(lax.transpose_p, dict(permutation=(1, 0)), [weight], [out])
         ins = [eqn.ins[0], turned[weight].outs[0]]
         new.append(eqn.like(ins, eqn.outs, dimension_numbers=((lhs, (1,)), batch)))
@@ -179,15 +174,3 @@ def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[li
 
     body = jax.checkpoint(tangent_step, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
     return time.scan(body, dcarry, (stored, dtaps, d1))
-
-
-def zero_tangent(value: Any) -> Any:
-    dtype = _jax.tangent_dtype(value.dtype)
-    if dtype == jax.dtypes.float0:
-        import numpy as np
-
-        return np.zeros(value.shape, dtype)
-    return jnp.zeros(value.shape, dtype)
-
-
-__all__ = ["Interface", "Linear", "Live", "linearize_step", "producers", "run_linear"]

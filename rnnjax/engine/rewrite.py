@@ -32,7 +32,7 @@ def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
 
 def split_eqn(var: Var, sizes: Any, axis: int, outs: list[Var] | None = None) -> Eqn:
     sizes = tuple(int(s) for s in sizes)
-    outs = outs or [Var(part_shape(var, axis, s), var.dtype) for s in sizes]
+    outs = outs or [var.reshaped(part_shape(var, axis, s)) for s in sizes]
     return Eqn(lax.split_p, dict(sizes=sizes, axis=axis), [var], outs)
 
 
@@ -64,7 +64,7 @@ def slices_to_splits(graph: Graph) -> Graph:
         if len(slices) < 2 or not apart or any(a == b for a, b, _ in slices):
             continue
         cuts = sorted({0, var.shape[axis], *(c for s in slices for c in s[:2])})
-        outs = [Var(part_shape(var, axis, b - a), var.dtype) for a, b in zip(cuts, cuts[1:], strict=False)]
+        outs = [var.reshaped(part_shape(var, axis, b - a)) for a, b in zip(cuts, cuts[1:], strict=False)]
         for start, _, eqn in slices:
             outs[cuts.index(start)] = eqn.outs[0]
             replaced[id(eqn)] = None
@@ -192,7 +192,7 @@ class Pusher:
 
     def emit(self, eqn: Eqn, operands: Any, var: Var, sizes: Any, axis: int) -> list[Var]:
         """One copy of `eqn` for each part."""
-        parts = [Var(part_shape(var, axis, s), var.dtype) for s in sizes]
+        parts = [var.reshaped(part_shape(var, axis, s)) for s in sizes]
         for ins, part in zip(operands, parts, strict=True):
             self.level[part] = self.level[var]
             self.made[part] = eqn.like(list(ins), [part])

@@ -318,7 +318,7 @@ def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
 
 
 def instantiate(tangent: Any, value: Any) -> Any:
-    return jnp.zeros(value.shape, value.dtype) if isinstance(tangent, SymbolicZero) else tangent
+    return _jax.zeros(jax.typeof(value)) if isinstance(tangent, SymbolicZero) else tangent
 
 
 def with_float0(values: list, tangents: list) -> list:

@@ -63,7 +63,7 @@ class Taps:
     points: list[Var]  # the tapped values: sums first, then the pieces that end in no sum
     free: dict[Var, tuple[Use, int]]  # those pieces
     plain: set[Var]
-    quiet: set[int]  # ids of the equations that read constants and hoisted values by way of a tap
+    quiet: dict[int, set[Var]]  # by id of an equation in a use or sum: what it reads by way of a tap
 
 
 def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
@@ -75,9 +75,9 @@ def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
     sums, inside = find_sums(s, read_by, given, piece_of)
     taken = {v for total in sums for v in total.taken}
     free = {v: at for v, at in piece_of.items() if v not in taken and is_float(v)}
-    quiet = {id(u.eqn) for u in uses} | inside
-    plain = {v for e in s.loop if id(e) not in quiet for v in variables(e.ins) if s.level[v] < 2}
-    plain |= {v for u in uses for v in u.operands if s.level[v] < 2}
+    quiet = inside | {id(u.eqn): set(u.weights) for u in uses}
+    reads = [v for e in s.loop for v in variables(e.ins) if v not in quiet.get(id(e), ())]
+    plain = {v for v in reads if s.level[v] < 2}
     return Taps(uses, sums, [t.out for t in sums] + list(free), free, plain, quiet)
 
 
@@ -94,8 +94,8 @@ def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) 
     return Use(eqn, weights, None, eqn.outs)
 
 
-def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tuple[list[Sum], set[int]]:
-    """(the sums worth a tap, ids of all equations in them)."""
+def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tuple[list[Sum], dict[int, set[Var]]]:
+    """(the sums worth a tap, what each equation in them reads by way of it)."""
     made = producers(s.loop)
 
     def inner(v: Var) -> bool:  # an addition that only another addition of the same shape reads
@@ -117,7 +117,7 @@ def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tupl
             found += leaves(made[v], at, seen) if is_var(v) and inner(v) else [(at, v)]
         return found
 
-    sums, inside = [], set()
+    sums, inside = [], {}
     for eqn in s.loop:
         if eqn.name not in SUMS or inner(eqn.outs[0]) or not is_float(eqn.outs[0]):
             continue
@@ -128,7 +128,7 @@ def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tupl
         }
         if taken or any(is_var(v) and s.level[v] < 2 for _, v in parts):
             sums.append(Sum(eqn, parts, taken))
-            inside |= {id(e) for e in seen}
+            inside |= {id(e): {v for v in variables(e.ins) if s.level[v] < 2} for e in seen}
     return sums, inside
 
 
@@ -147,7 +147,8 @@ def _tapped_jvp(primals, tangents):
 def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict[Var, jax.Array]) -> None:
     """Run the loop's equations with taps; uses and sums read constants and hoisted values from `held`."""
     for eqn in loop:
-        values = [held[a] if id(eqn) in taps.quiet and is_var(a) and a in held else read(env, a) for a in eqn.ins]
+        quiet = taps.quiet.get(id(eqn), ())
+        values = [held[a] if is_var(a) and a in quiet else read(env, a) for a in eqn.ins]
         out = run_eqn(eqn, values)
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 
