@@ -1,6 +1,7 @@
 """The cells, one file per family."""
 
 from rnnjax.cells.additive import ATR, CFN, RAN, STAR, RANCarry
+from rnnjax.cells.attention import DeltaNet, GatedDeltaNet, LinearAttention, LinearAttentionCarry
 from rnnjax.cells.bistable import BRC, NBRC
 from rnnjax.cells.catalogue import catalogue
 from rnnjax.cells.clockwork import Clockwork, ClockworkCarry
@@ -23,6 +24,7 @@ from rnnjax.cells.scrn import SCRN, SCRNCarry
 from rnnjax.cells.selective import S6
 from rnnjax.cells.state_space import LRU, S4D, S5
 from rnnjax.cells.typed import TGRU, TLSTM, TRNN, TGRUCarry, TLSTMCarry
+from rnnjax.cells.xlstm import MLSTM, SLSTM, MLSTMCarry, SLSTMCarry
 
 __all__ = [
     "ATR",
@@ -34,6 +36,7 @@ __all__ = [
     "LRU",
     "LSTM",
     "MGU",
+    "MLSTM",
     "MUT1",
     "MUT2",
     "MUT3",
@@ -47,6 +50,7 @@ __all__ = [
     "S5",
     "S6",
     "SCRN",
+    "SLSTM",
     "SRU",
     "STAR",
     "TGRU",
@@ -58,14 +62,19 @@ __all__ = [
     "ConvGRU",
     "ConvLSTM",
     "ConvLSTMCarry",
+    "DeltaNet",
     "Elman",
     "FastGRNN",
     "FastRNN",
+    "GatedDeltaNet",
     "IndRNN",
     "Jordan",
     "LSTMCarry",
     "LiGRU",
     "LightRU",
+    "LinearAttention",
+    "LinearAttentionCarry",
+    "MLSTMCarry",
     "MinGRU",
     "MinLSTM",
     "MinimalRNN",
@@ -75,6 +84,7 @@ __all__ = [
     "QRNNCarry",
     "RANCarry",
     "SCRNCarry",
+    "SLSTMCarry",
     "TGRUCarry",
     "TLSTMCarry",
     "catalogue",

@@ -63,6 +63,11 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("S5", "state space", "Smith, Warrington, Linderman 2023, arXiv:2208.04933", True),
     ("S6", "state space", "Gu, Dao 2023, arXiv:2312.00752", True),
     ("QRNN", "linear in time", "Bradbury et al. 2016, arXiv:1611.01576", True),
+    ("LinearAttention", "fast weights", "Katharopoulos et al. 2020, arXiv:2006.16236", True),
+    ("DeltaNet", "fast weights", "Yang et al. 2024, arXiv:2406.06484", True),
+    ("GatedDeltaNet", "fast weights", "Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464", True),
+    ("SLSTM", "xLSTM", "Beck et al. 2024, arXiv:2405.04517", False),
+    ("MLSTM", "xLSTM", "Beck et al. 2024, arXiv:2405.04517", True),
     # linear in time, orthogonal, continuous, oscillators, memory, rate networks, reservoirs
 )
 

@@ -229,7 +229,8 @@ class S5:
     features: H. state: N, whose N/2 conjugate pairs are kept as N/2 complex numbers. blocks: HiPPO blocks side by side.
     dt_min, dt_max: dt of each state starts between them, uniform in the logarithm.
     params: ``log_dt``, ``log_decay``, ``angle`` ``[N/2]``, ``input_real``, ``input_imag`` B ``[I, N/2]``, ``output_real``,
-    ``output_imag`` C ``[N/2, H]``, ``skip`` D ``[H]``, or ``[I, H]`` where I differs from H. carry: h ``[*B, N/2]`` complex. y: ``[*B, H]`` real.
+    ``output_imag`` C ``[N/2, H]``, ``skip`` D ``[H]``, or ``[I, H]`` where I differs from H.
+    carry: h ``[*B, N/2]`` complex. y: ``[*B, H]`` real.
 
     Start: A the eigenvalues of the normal part of HiPPO-LegS, B and C random in its basis.
     Linear in time. Errors: ValueError unless state is a multiple of 2 blocks. Source: Smith, Warrington, Linderman 2023, arXiv:2208.04933.

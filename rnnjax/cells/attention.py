@@ -1,0 +1,254 @@
+"""Linear attention and the delta rule: fast weights written by outer products."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax import initializers
+from rnnjax.base import Key, cell, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells.outer_product import Memory, Write, heads, outer_chunk, outer_step, unit
+from rnnjax.cells.recurrence import check_linear_step, wide_dtype
+
+
+def check_heads(owner: str, features: int, count: int, key_features: int | None, chunk_size: int) -> None:
+    check_size(owner, "features", features)
+    check_size(owner, "heads", count)
+    check_size(owner, "chunk_size", chunk_size)
+    if features % count:
+        raise ValueError(f"{owner}: features must divide into {count} heads, got {features}")
+    if key_features is not None:
+        check_size(owner, "key_features", key_features)
+
+
+def projections(cell: Any, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+    """``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, lecun."""
+    check_input(cell, x)
+    i, dtype, keys = x.shape[-1], param_dtype(x), jax.random.split(key, 3)
+    sizes = {"query": cell.heads * cell.size, "key": cell.heads * cell.size, "value": cell.features}
+    return {name: initializers.lecun(k, (i, size), dtype) for (name, size), k in zip(sizes.items(), keys, strict=True)}
+
+
+def flat(read: jax.Array) -> jax.Array:
+    """``[*B, N, V]`` as ``[*B, H]``."""
+    return read.reshape(*read.shape[:-2], -1)
+
+
+class LinearAttentionCarry(NamedTuple):
+    """memory ``[*B, N, K, V]``: sum of k v^T. normaliser ``[*B, N, K]``: sum of k."""
+
+    memory: jax.Array
+    normaliser: jax.Array
+
+
+@cell
+class LinearAttention:
+    """Attention without softmax, as a recurrent network ("transformers are RNNs").
+
+    ``q, k = elu(x W_q) + 1, elu(x W_k) + 1``; ``v = x W_v``; ``S' = S + k v^T``; ``z' = z + k``; ``y = S'^T q / (z' . q + epsilon)``;
+    all of it for each head on its own.
+
+    features: H. heads: N, dividing H. key_features: K of each head, default H / N. chunk_size: steps at a time for
+    ``method="associative"`` (no effect on values). params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``.
+    carry: ``LinearAttentionCarry(memory, normaliser)``. y: ``[*B, H]``, heads side by side.
+
+    Linear in time. Errors: ValueError for heads that do not divide. Source: Katharopoulos et al. 2020, arXiv:2006.16236.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.LinearAttention(4, heads=2), jnp.ones((5, 3))
+    >>> carry, ys = rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs, method="associative")
+    >>> carry.memory.shape, ys.shape
+    ((2, 2, 2), (5, 4))
+    """
+
+    features: int
+    _: KW_ONLY
+    heads: int = 1
+    key_features: int | None = None
+    epsilon: float = 1e-6
+    chunk_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_heads("LinearAttention", self.features, self.heads, self.key_features, self.chunk_size)
+
+    @property
+    def size(self) -> int:
+        return self.features // self.heads if self.key_features is None else self.key_features
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        return projections(self, key, x)
+
+    def initial_carry(self, params: Any, x: Any) -> LinearAttentionCarry:
+        n, k = self.heads, self.size
+        return LinearAttentionCarry(
+            zeros_like_step(params, x, n, k, self.features // n), zeros_like_step(params, x, n, k)
+        )
+
+    def writes(self, params: Any, x: jax.Array) -> Write:
+        q, k = (heads(jax.nn.elu(x @ params[name]) + 1, self.heads) for name in ("query", "key"))
+        v = heads(x @ params["value"], self.heads)
+        v = jnp.concatenate(
+            [v, jnp.ones_like(v, shape=(*v.shape[:-1], 1))], axis=-1
+        )  # the normaliser is one more value
+        return Write(k, v, q, jnp.zeros_like(v, shape=v.shape[:-1]))
+
+    def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
+        return flat(read[..., :-1] / (read[..., -1:] + self.epsilon))
+
+    def pack(self, carry: LinearAttentionCarry) -> Memory:
+        return Memory(jnp.concatenate([carry.memory, carry.normaliser[..., None]], axis=-1))
+
+    def unpack(self, memory: Memory) -> LinearAttentionCarry:
+        return LinearAttentionCarry(memory.matrix[..., :-1], memory.matrix[..., -1])
+
+    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
+        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LinearAttentionCarry, jax.Array]:
+        check_params(self, params, ("query", "key", "value"))
+        n, k = self.heads, self.size
+        check_linear_step(self, params, carry, x, params["value"].shape[0], (n, k, self.features // n), (n, k))
+        return outer_step(self, params, carry, x)
+
+
+@cell
+class DeltaNet:
+    """Fast weights that correct themselves: each step replaces what the memory holds under its key.
+
+    ``q, k = unit(silu(x W_q)), unit(silu(x W_k))``; ``v = x W_v``; ``b = sigmoid(x w_b)``; ``S' = S + b k (v - S^T k)^T``; ``y = S'^T q``;
+    all of it for each head on its own.
+
+    features: H. heads: N, dividing H. key_features: K of each head, default H / N. chunk_size: as in `LinearAttention`.
+    params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, ``rate`` w_b ``[I, N]``. carry: S ``[*B, N, K, V]``. y: ``[*B, H]``.
+
+    Variant: keys and queries of length one after SiLU, as in Yang et al. 2024; the first paper, Schlag, Irie, Schmidhuber 2021
+    (arXiv:2102.11174), has other feature maps and keys that sum to one. Short convolutions and output norms go round it.
+    Linear in time (chunks in WY form). Errors: ValueError for heads that do not divide. Source: Yang et al. 2024, arXiv:2406.06484.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.DeltaNet(4, heads=2), jnp.ones((5, 3))
+    >>> rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs, method="associative")[0].shape
+    (2, 2, 2)
+    """
+
+    features: int
+    _: KW_ONLY
+    heads: int = 1
+    key_features: int | None = None
+    chunk_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_heads("DeltaNet", self.features, self.heads, self.key_features, self.chunk_size)
+
+    @property
+    def size(self) -> int:
+        return self.features // self.heads if self.key_features is None else self.key_features
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        k_proj, k_rate = jax.random.split(key)
+        rate = initializers.lecun(k_rate, (x.shape[-1], self.heads), param_dtype(x))
+        return projections(self, k_proj, x) | {"rate": rate}
+
+    def initial_carry(self, params: Any, x: Any) -> jax.Array:
+        return zeros_like_step(params, x, self.heads, self.size, self.features // self.heads)
+
+    def writes(self, params: Any, x: jax.Array) -> Write:
+        return _delta_write(self, params, x)
+
+    def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
+        return flat(read)
+
+    def pack(self, carry: jax.Array) -> Memory:
+        return Memory(carry)
+
+    def unpack(self, memory: Memory) -> jax.Array:
+        return memory.matrix
+
+    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
+        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
+        check_params(self, params, ("query", "key", "value", "rate"))
+        shape = (self.heads, self.size, self.features // self.heads)
+        check_linear_step(self, params, carry, x, params["value"].shape[0], shape)
+        return outer_step(self, params, carry, x)
+
+
+@cell
+class GatedDeltaNet:
+    """The delta rule with a forget gate.
+
+    ``S' = a S + b k (v - a S^T k)^T``; ``y = S'^T q``; q, k, v, b as in `DeltaNet`;
+    ``a = exp(-exp(log_decay) softplus(x w_a + c))`` for each head.
+
+    features: H. heads: N, dividing H. key_features: K of each head, default H / N. chunk_size: as in `LinearAttention`.
+    params: those of `DeltaNet` and ``decay`` w_a ``[I, N]``, ``decay_bias`` c ``[N]``, ``log_decay`` ``[N]``. carry, y: as `DeltaNet`.
+
+    Variant: the recurrence itself; the paper's block has short convolutions, an output norm and gate round it.
+    Start: ``exp(log_decay)`` uniform in 1 .. 16, ``softplus(c)`` log-uniform in 0.001 .. 0.1, as Mamba 2 and the authors' code.
+    Linear in time (chunks in WY form). Errors: as `DeltaNet`. Source: Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.GatedDeltaNet(4, heads=2), jnp.ones((5, 3))
+    >>> rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs, method="associative")[1].shape
+    (5, 4)
+    """
+
+    features: int
+    _: KW_ONLY
+    heads: int = 1
+    key_features: int | None = None
+    chunk_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_heads("GatedDeltaNet", self.features, self.heads, self.key_features, self.chunk_size)
+
+    @property
+    def size(self) -> int:
+        return self.features // self.heads if self.key_features is None else self.key_features
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        k_proj, k_rate, k_decay, k_bias, k_log = jax.random.split(key, 5)
+        i, n, dtype = x.shape[-1], self.heads, param_dtype(x)
+        draw = wide_dtype(dtype)
+        dt = jnp.exp(jax.random.uniform(k_bias, (n,), draw, jnp.log(1e-3), jnp.log(1e-1)))
+        return projections(self, k_proj, x) | {
+            "rate": initializers.lecun(k_rate, (i, n), dtype),
+            "decay": initializers.lecun(k_decay, (i, n), dtype),
+            "decay_bias": jnp.log(jnp.expm1(dt)).astype(dtype),
+            "log_decay": jnp.log(jax.random.uniform(k_log, (n,), draw, 1.0, 16.0)).astype(dtype),
+        }
+
+    def initial_carry(self, params: Any, x: Any) -> jax.Array:
+        return zeros_like_step(params, x, self.heads, self.size, self.features // self.heads)
+
+    def writes(self, params: Any, x: jax.Array) -> Write:
+        rate = jax.nn.softplus(x @ params["decay"] + params["decay_bias"])
+        return _delta_write(self, params, x)._replace(log_decay=-jnp.exp(params["log_decay"]) * rate)
+
+    def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
+        return flat(read)
+
+    def pack(self, carry: jax.Array) -> Memory:
+        return Memory(carry)
+
+    def unpack(self, memory: Memory) -> jax.Array:
+        return memory.matrix
+
+    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
+        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
+        check_params(self, params, ("query", "key", "value", "rate", "decay", "log_decay"))
+        shape = (self.heads, self.size, self.features // self.heads)
+        check_linear_step(self, params, carry, x, params["value"].shape[0], shape)
+        return outer_step(self, params, carry, x)
+
+
+def _delta_write(self: Any, params: Any, x: jax.Array) -> Write:
+    q, k = (unit(heads(jax.nn.silu(x @ params[name]), self.heads)) for name in ("query", "key"))
+    b = jax.nn.sigmoid(x @ params["rate"])
+    return Write(k, heads(x @ params["value"], self.heads), q, jnp.zeros_like(b), rate=b)

@@ -1,0 +1,183 @@
+"""xLSTM: LSTMs with exponential gates, one with mixing of memories (sLSTM), one with a matrix memory (mLSTM)."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax import initializers
+from rnnjax.base import Key, cell, check_choice, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells.attention import check_heads, flat, projections
+from rnnjax.cells.common import check_step, gate_params
+from rnnjax.cells.outer_product import Memory, Write, heads, outer_chunk, outer_step
+from rnnjax.cells.recurrence import check_linear_step
+
+FORGET = {"sigmoid": jax.nn.log_sigmoid, "exp": lambda f: f}  # log of the forget gate
+
+
+class SLSTMCarry(NamedTuple):
+    """h: what the cell shows. c: what it remembers. n: normaliser. m: stabiliser; each ``[*B, H]``."""
+
+    h: jax.Array
+    c: jax.Array
+    n: jax.Array
+    m: jax.Array
+
+
+@cell
+class SLSTM:
+    """The LSTM of xLSTM with exponential gates and a normaliser.
+
+    ``z, i, f, o = split(x W + h R + b)``; ``m' = max(log f + m, i)``; ``i' = exp(i - m')``; ``f' = exp(log f + m - m')``;
+    ``c' = f' c + i' tanh(z)``; ``n' = f' n + i'``; ``h' = sigmoid(o) c' / n'``; ``y = h'``, log f being ``log sigmoid(f)`` or f itself.
+
+    features: H. heads: N; memories mix within a head only, so R is block-diagonal. forget: "sigmoid" or "exp".
+    params: ``input`` W ``[I, 4H]``, ``recurrent`` R ``[N, H/N, 4H/N]``, ``bias`` b ``[4H]``, gates in the order (candidate, input, forget,
+    output), within each head for R. carry: ``SLSTMCarry(h, c, n, m)``. y: ``[*B, H]``.
+
+    Variant: the paper allows both forget gates; "sigmoid" is the default of the authors' code. The group norm after the cell is left
+    to the block round it. With c = n = 0 the start has no effect, whatever m. Not linear in time: its gates see h.
+    Errors: ValueError for heads that do not divide or an unknown gate. Source: Beck et al. 2024, arXiv:2405.04517, section 2.2.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.SLSTM(4, heads=2), jnp.ones((5, 3))
+    >>> carry, ys = rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs)
+    >>> carry.n.shape, ys.shape
+    ((4,), (5, 4))
+    """
+
+    features: int
+    _: KW_ONLY
+    heads: int = 1
+    forget: str = "sigmoid"
+    forget_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_size("SLSTM", "features", self.features)
+        check_size("SLSTM", "heads", self.heads)
+        check_choice("SLSTM", "forget", self.forget, FORGET)
+        if self.features % self.heads:
+            raise ValueError(f"SLSTM: features must divide into {self.heads} heads, got {self.features}")
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        k_in, k_rec = jax.random.split(key)
+        h, d = self.features, self.features // self.heads
+        params = gate_params(self, k_in, x, 4, 0)
+        draw = initializers.per_gate(initializers.orthogonal, 4)
+        blocks = [draw(k, (d, 4 * d), param_dtype(x)) for k in jax.random.split(k_rec, self.heads)]
+        bias = params["bias"].at[2 * h : 3 * h].set(self.forget_bias)
+        return params | {"recurrent": jnp.stack(blocks), "bias": bias}
+
+    def initial_carry(self, params: Any, x: Any) -> SLSTMCarry:
+        zeros = zeros_like_step(params, x, self.features)
+        return SLSTMCarry(zeros, zeros, zeros, zeros)
+
+    def _recurrent(self, params: Any, h: jax.Array) -> list[jax.Array]:
+        if self.heads == 1:
+            return jnp.split(h @ params["recurrent"][0], 4, axis=-1)
+        mixed = jnp.einsum("...nd,nde->...ne", heads(h, self.heads), params["recurrent"])
+        return [flat(z) for z in jnp.split(mixed, 4, axis=-1)]
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[SLSTMCarry, jax.Array]:
+        check_step(self, params, carry, x)
+        h, c, n, m = carry
+        pre = jnp.split(x @ params["input"] + params["bias"], 4, axis=-1)
+        z, i, f, o = (a + b for a, b in zip(pre, self._recurrent(params, h), strict=True))
+        old = jnp.where(n == 0, -1e30, FORGET[self.forget](f) + m)  # nothing written yet: nothing to keep
+        m = jnp.maximum(old, i)
+        i, f = jnp.exp(i - m), jnp.exp(old - m)
+        c, n = f * c + i * jnp.tanh(z), f * n + i
+        h = jax.nn.sigmoid(o) * c / n
+        return SLSTMCarry(h, c, n, m), h
+
+
+class MLSTMCarry(NamedTuple):
+    """memory ``[*B, N, K, V]`` and normaliser ``[*B, N, K]``, both times ``exp(-m)``; stabiliser m ``[*B, N]``."""
+
+    memory: jax.Array
+    normaliser: jax.Array
+    stabiliser: jax.Array
+
+
+@cell
+class MLSTM:
+    """The LSTM of xLSTM with a matrix memory, written and read by keys.
+
+    ``q, k, v = x W_q, x W_k / sqrt(K), x W_v``; ``i = exp(x w_i + b_i)``; ``f = sigmoid(x w_f + b_f)`` (or exp);
+    ``C' = f C + i k v^T``; ``n' = f n + i k``; ``y = sigmoid(x W_o + b_o) C'^T q / max(|n' . q|, 1)``; all of it for each head on its own.
+    Kept in the carry are ``exp(-m) C`` and ``exp(-m) n`` with ``m' = max(log f + m, log i)``, so that nothing overflows.
+
+    features: H. heads: N, dividing H. key_features: K of each head, default H / N. forget: "sigmoid" or "exp".
+    chunk_size: steps at a time for ``method="associative"`` (no effect on values).
+    params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, ``gates`` ``[I, 2N]`` and ``gates_bias`` (input, forget), ``output_gate`` ``[I, H]``
+    and ``output_gate_bias``. carry: ``MLSTMCarry(memory, normaliser, stabiliser)``, the memory transposed to the paper's. y: ``[*B, H]``.
+
+    Start: biases of the forget gate from 3 to 6 over the heads, as the authors'. The norm after the cell is left to the block round it.
+    Linear in time. Errors: as `SLSTM`. Source: Beck et al. 2024, arXiv:2405.04517, section 2.3.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.MLSTM(4, heads=2), jnp.ones((5, 3))
+    >>> carry, ys = rj.unroll(cell, cell.init(jax.random.key(0), xs[0]), xs, method="associative")
+    >>> carry.memory.shape, ys.shape
+    ((2, 2, 2), (5, 4))
+    """
+
+    features: int
+    _: KW_ONLY
+    heads: int = 1
+    key_features: int | None = None
+    forget: str = "sigmoid"
+    chunk_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_heads("MLSTM", self.features, self.heads, self.key_features, self.chunk_size)
+        check_choice("MLSTM", "forget", self.forget, FORGET)
+
+    @property
+    def size(self) -> int:
+        return self.features // self.heads if self.key_features is None else self.key_features
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        k_proj, k_gates, k_out = jax.random.split(key, 3)
+        i, n, dtype = x.shape[-1], self.heads, param_dtype(x)
+        return projections(self, k_proj, x) | {
+            "gates": initializers.lecun(k_gates, (i, 2 * n), dtype),
+            "gates_bias": jnp.concatenate([jnp.zeros(n), jnp.linspace(3.0, 6.0, n)]).astype(dtype),
+            "output_gate": initializers.lecun(k_out, (i, self.features), dtype),
+            "output_gate_bias": jnp.zeros(self.features, dtype),
+        }
+
+    def initial_carry(self, params: Any, x: Any) -> MLSTMCarry:
+        n, k, v = self.heads, self.size, self.features // self.heads
+        return MLSTMCarry(*(zeros_like_step(params, x, *shape) for shape in ((n, k, v), (n, k), (n,))))
+
+    def writes(self, params: Any, x: jax.Array) -> Write:
+        q, k, v = (heads(x @ params[name], self.heads) for name in ("query", "key", "value"))
+        log_i, f = jnp.split(x @ params["gates"] + params["gates_bias"], 2, axis=-1)
+        v = jnp.concatenate(
+            [v, jnp.ones_like(v, shape=(*v.shape[:-1], 1))], axis=-1
+        )  # the normaliser is one more value
+        return Write(k / self.size**0.5, v, q, FORGET[self.forget](f), log_write=log_i)
+
+    def finish(self, params: Any, read: jax.Array, stabiliser: jax.Array, x: jax.Array) -> jax.Array:
+        o = jax.nn.sigmoid(x @ params["output_gate"] + params["output_gate_bias"])
+        read = read[..., :-1] / jnp.maximum(jnp.abs(read[..., -1:]), jnp.exp(-stabiliser)[..., None])
+        return o.astype(read.dtype) * flat(read)
+
+    def pack(self, carry: MLSTMCarry) -> Memory:
+        return Memory(jnp.concatenate([carry.memory, carry.normaliser[..., None]], axis=-1), carry.stabiliser)
+
+    def unpack(self, memory: Memory) -> MLSTMCarry:
+        return MLSTMCarry(memory.matrix[..., :-1], memory.matrix[..., -1], memory.stabiliser)
+
+    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
+        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[MLSTMCarry, jax.Array]:
+        check_params(self, params, ("query", "key", "value", "gates", "output_gate"))
+        n, k, v = self.heads, self.size, self.features // self.heads
+        check_linear_step(self, params, carry, x, params["value"].shape[0], (n, k, v), (n, k), (n,))
+        return outer_step(self, params, carry, x)
