@@ -4,7 +4,12 @@ Warnings as errors and markers are set in pyproject.toml.
 """
 
 import os
+from pathlib import Path
 
+# Compiled programs are shared between tests, with the commands they start, and with the next run on this machine.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".jax_cache"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Tests must pass on a machine with an accelerator too, and equal ones of two cores: run on the CPU unless told.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ class Checkpoints:
         args = self._ocp.args
         if step == self.latest():
             return
+        _make_sure_of_room(self.folder, tree)
         try:
             self._manager.save(step, args=args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record)))
         except OSError:
@@ -82,6 +85,17 @@ class Checkpoints:
                 f"there and {want.get(name, 'missing')} here ({len(differ)} of {len(want)} arrays differ); "
                 "use the settings it was trained with"
             )
+
+
+def _make_sure_of_room(folder: Path, tree: Any) -> None:
+    """Reserves and frees as much as the checkpoint takes: a full disk then fails here, in one sentence, not deep inside."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 65536
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.write(bytes(size))
+            file.flush()
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:

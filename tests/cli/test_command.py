@@ -1,0 +1,390 @@
+"""The command on real files: a run, its files, sampling, measuring again, going on, and all the bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from rnnjax.cli import main
+from rnnjax.cli.load import load
+
+TEXT = "the cat sat on the mat. the dog sat on the log. a bird sang in the tree! " * 30
+SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--steps", "60", "--validate-every", "20"]
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "cat.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(text_file, tmp_path_factory):
+    """A small run, trained once for all of these tests."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", "--data", str(text_file), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def lines_of(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def fails(capsys, *argv):
+    """Runs the command, which must end with status 2 and one sentence on standard error, and returns the sentence."""
+    capsys.readouterr()
+    try:
+        status = main([str(a) for a in argv])
+    except SystemExit as stop:
+        status = stop.code
+    sentence = capsys.readouterr().err
+    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
+    return sentence
+
+
+def test_train_writes_and_says_everything(text_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(text_file), "--out", str(out), *SMALL]) == 0
+    said = capsys.readouterr().out
+    for word in ("uniform", "unigram", "bz2 given the rest", "this network", "A sample:", "Written to", str(out)):
+        assert word in said, word
+    assert {"config.json", "metrics.jsonl", "checkpoints", "sample.txt"} <= {p.name for p in out.iterdir()}
+    train = [line for line in lines_of(out) if "split" not in line]
+    valid = [line for line in lines_of(out) if line.get("split") == "valid"]
+    assert [line["step"] for line in valid if not line.get("kept")] == [20, 40, 60]
+    assert all(abs(line["bits_per_char"] - line["loss"] / np.log(2)) < 1e-9 for line in train + valid)
+    assert valid[-1]["bits_per_char"] < valid[0]["bits_per_char"]
+    assert all("seconds" in json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines())
+    pytest.importorskip("matplotlib")
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_eval_reproduces_the_number_of_the_run(trained, capsys):
+    capsys.readouterr()
+    assert main(["eval", str(trained)]) == 0
+    measured = float(capsys.readouterr().out.splitlines()[0].removeprefix("bits_per_char "))
+    assert measured == min(line["bits_per_char"] for line in lines_of(trained) if line.get("split") == "valid")
+
+
+def test_the_number_is_the_cross_entropy_of_every_held_out_character(trained):
+    """Against one plain pass over the text in numpy's precision, rows and pieces forgotten: close, since rows start warm."""
+    import rnnjax as rj
+
+    loaded = load(trained)
+    tokens = rj.data.Vocabulary(loaded.memory["symbols"]).encode(TEXT)
+    first = len(TEXT) - len(TEXT) // 10
+    xs = jax.nn.one_hot(tokens[:-1], len(loaded.memory["symbols"])) * np.sqrt(len(loaded.memory["symbols"]))
+    _, logits = rj.unroll(loaded.cell, loaded.params, xs)
+    log_p = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(tokens) - 1), tokens[1:]]
+    np.testing.assert_allclose(-log_p[first - 1 :].mean(), loaded.loss, rtol=0.02)
+
+
+def test_sample_streams_the_same_text_for_the_same_seed(trained, capsys):
+    def sample(*flags):
+        capsys.readouterr()
+        assert main(["sample", str(trained), "--length", "40", *flags]) == 0
+        return capsys.readouterr().out
+
+    one = sample("--prompt", "the c", "--seed", "1")
+    assert one == sample("--prompt", "the c", "--seed", "1")
+    assert one.startswith("the c") and len(one) == len("the c") + 40 + 1
+    assert one != sample("--prompt", "the c", "--seed", "2")
+    greedy = sample("--temperature", "0", "--seed", "1")
+    assert greedy == sample("--top-k", "1", "--seed", "7")
+
+
+def test_sample_draws_what_the_network_predicts(trained):
+    """The frequency of first characters after a prompt against the softmax of one unroll."""
+    import jax.numpy as jnp
+
+    import rnnjax as rj
+    from rnnjax.cli.sample import next_token
+
+    loaded = load(trained)
+    symbols = len(loaded.memory["symbols"])
+    token = rj.data.Vocabulary(loaded.memory["symbols"]).encode("t")[0]
+    x = jax.nn.one_hot(token, symbols) * jnp.sqrt(jnp.float32(symbols))
+    carry = loaded.cell.initial_carry(loaded.params, x)
+    want = jax.nn.softmax(loaded.cell(loaded.params, carry, x)[1] / 0.5)
+    draw = lambda key: next_token(loaded.cell, symbols, 0.5, 0, loaded.params, carry, jnp.asarray(token), key)[1]
+    drawn = jax.vmap(draw)(jax.random.split(jax.random.key(3), 4000))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=symbols) / 4000, want, atol=0.03)
+
+
+def command(*argv):
+    return [sys.executable, "-m", "rnnjax", *map(str, argv)]
+
+
+@pytest.fixture(scope="module")
+def long_run(text_file, tmp_path_factory):
+    """The flags of a run of a few seconds, and the folder of one left alone."""
+    flags = ["--data", text_file, *SMALL[:-4], "--steps", 160, "--validate-every", 10, "--dropout", 0.2]
+    out = tmp_path_factory.mktemp("long") / "alone"
+    assert main(["train", "--out", str(out), *map(str, flags)]) == 0
+    return flags, out
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_the_middle_and_resumed_equals_left_alone(how, long_run, tmp_path, capsys):
+    """Metrics but the clock, and every parameter, bit for bit."""
+    flags, alone = long_run
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command("train", "--out", out, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoints" / "20").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(how)
+    said, errors = process.communicate(timeout=120)
+    if how == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+    else:
+        assert process.returncode == 130, errors
+        assert f"Go on with: rnnjax train --out {out} --resume" in said
+    assert len(lines_of(out)) < len(lines_of(alone))
+    assert main(["train", "--out", str(out), "--resume"]) == 0
+    assert lines_of(out) == lines_of(alone)
+    mine, theirs = load(out), load(alone)
+    assert jax.tree.all(jax.tree.map(np.array_equal, mine.params, theirs.params))
+    assert (mine.step, mine.loss) == (theirs.step, theirs.loss)
+
+
+def test_more_steps_go_on_and_are_remembered(text_file, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(text_file), "--out", str(out), *SMALL, "--steps", "20"]) == 0
+    assert main(["train", "--out", str(out), "--resume", "--steps", "30"]) == 0
+    assert lines_of(out)[-1]["step"] == 30
+    assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 30
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def write_table(path, rows=300, extra=""):
+    t = np.arange(rows)
+    wave, ramp = np.sin(2 * np.pi * t / 12), 0.01 * t
+    lines = [f"2024-{i},{a:.6f},{b:.6f}" for i, (a, b) in enumerate(zip(wave, ramp))]
+    path.write_text("day,wave,ramp\n" + "\n".join(lines) + "\n" + extra)
+    return path
+
+
+def test_table(tmp_path, capsys):
+    """Numeric columns forecast, dates left out, baselines as computed here, a forecast in the columns' units."""
+    path, out = write_table(tmp_path / "wave.csv"), tmp_path / "run"
+    flags = ["--hidden", "16", "--steps", "200", "--validate-every", "50", "--cell", "gru"]
+    assert main(["train", "--data", str(path), "--out", str(out), *flags]) == 0
+    said = capsys.readouterr().out
+    assert "left out as no numbers: day" in said and "season 12" in said
+    values = np.loadtxt(path, delimiter=",", skiprows=1, usecols=(1, 2))
+    scaled = (values - values[:270].mean(0)) / values[:270].std(0)
+    persistence = np.mean((scaled[270:] - scaled[269:-1]) ** 2)
+    seasonal = np.mean((scaled[270:] - scaled[258:-12]) ** 2)
+    assert f"{persistence:.4f}" in said and f"{seasonal:.4f}" in said
+    best = min(line["mse"] for line in lines_of(out) if line.get("split") == "valid")
+    assert best < persistence / 2
+    assert main(["eval", str(out)]) == 0
+    assert float(capsys.readouterr().out.split()[1]) == best
+    assert main(["sample", str(out), "--length", "12"]) == 0
+    header, *rows = capsys.readouterr().out.split()
+    assert header == "wave,ramp" and len(rows) == 12
+    ahead = np.array([[float(v) for v in row.split(",")] for row in rows])
+    np.testing.assert_allclose(ahead[0], [0.0, 3.0], atol=0.4)  # the next values of wave and ramp
+    assert "--prompt is for language models" in fails(capsys, "sample", out, "--prompt", "x")
+
+
+# -- bad input ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b"  \n \n", "is empty"),
+        (b"a\0b" * 400, "is a binary file"),
+        (b"\xff\xfe" + b"abc" * 400, r"is not text in UTF-8 (byte 0xff at place 0)"),
+        (b"too short", "is too short: it has 9 characters, at least 300 are needed"),
+    ],
+)
+def test_bad_text(content, message, tmp_path, capsys):
+    path = tmp_path / "data.txt"
+    if content is not None:
+        path.write_bytes(content)
+    assert message in fails(capsys, "train", "--data", path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is empty"),
+        ("a,b\n", "has a header and no rows"),
+        ("a,b\n1,2\n", "is too short: it has 1 row of numbers"),
+        ("a,b\n" + "x,y\n" * 50, "has no numeric column; its columns are a, b"),
+        ("a,b\n" + "1,2\n" * 40 + "1,oops\n" + "1,2\n" * 40, "line 42: column 'b' is 'oops'"),
+        ("a,b\n" + "1,2\n" * 40 + "1,\n", "line 42: column 'b' is blank"),
+        ("a,b\n" + "1,2\n" * 40 + "1,nan\n", "line 42: column 'b' is 'nan'"),
+        ("a,b\n" + "1,2\n" * 40 + "1\n", "line 42: has 1 fields where the first line has 2"),
+        ("a\0,b\n" * 40, "is a binary file"),
+    ],
+)
+def test_bad_table(content, message, tmp_path, capsys):
+    path = tmp_path / "data.csv"
+    path.write_text(content)
+    assert message in fails(capsys, "train", "--data", path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--cell", "lstn"], "there is no cell 'lstn'; did you mean 'lstm'?"),
+        (["--hidden", "-3"], "argument --hidden: must be at least 1"),
+        (["--layers", "0"], "argument --layers: must be at least 1"),
+        (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
+        (["--seed", "-1"], "argument --seed: must be at least 0"),
+        (["--rate", "nan"], "argument --rate: must be a positive number"),
+        (["--dropout", "1"], "argument --dropout: must be a number of at least 0 and below 1"),
+        (["--resume"], "--resume needs --out"),
+        (["--bogus"], "unrecognized arguments: --bogus"),
+    ],
+)
+def test_bad_flags(flags, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert message in fails(capsys, "train", *flags)
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_are_not_harmed(trained, text_file, tmp_path, capsys):
+    """An existing run needs a word, another one's folder is left alone, settings may not change under a run."""
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    assert "exists already; go on with it by --resume" in fails(capsys, "train", "--out", trained)
+    assert "--hidden is 9 here and 8 in" in fails(capsys, "train", "--out", trained, "--resume", "--hidden", 9)
+    assert "exclude each other" in fails(capsys, "train", "--out", trained, "--resume", "--overwrite")
+    assert "does not exist" in fails(capsys, "train", "--out", trained, "--overwrite", "--data", tmp_path / "no.txt")
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    assert "'thesis.tex', which no run wrote" in fails(capsys, "train", "--out", tmp_path / "mine", "--overwrite")
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
+    assert "is a file; give --out a folder" in fails(capsys, "train", "--out", text_file)
+    for verb in ("sample", "eval"):
+        assert "holds no run" in fails(capsys, verb, tmp_path)
+    assert "holds no run" in fails(capsys, "train", "--out", tmp_path / "none", "--resume")
+    assert "the model knows no 'Q'" in fails(capsys, "sample", trained, "--prompt", "Q")
+
+
+def test_overwrite_replaces_a_run(trained, text_file, tmp_path):
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    flags = [*SMALL, "--steps", "10", "--seed", "5", "--overwrite"]
+    assert main(["train", "--data", str(text_file), "--out", str(out), *flags]) == 0
+    assert [line["step"] for line in lines_of(out)] == [10, 10]
+
+
+def test_a_checkpoint_of_another_shape(trained, tmp_path, capsys):
+    """The settings say 12 features, the checkpoint has 8."""
+    import shutil
+
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    config = json.loads((out / "config.json").read_text())
+    config["settings"]["hidden"] = 12
+    (out / "config.json").write_text(json.dumps(config))
+    for argv in (["sample", out], ["eval", out], ["train", "--out", out, "--resume"]):
+        assert "of another shape" in fails(capsys, *argv)
+    (out / "config.json").write_text("{")
+    assert "cannot be read as the settings of a run" in fails(capsys, "eval", out)
+
+
+def test_changed_data_are_noticed(text_file, tmp_path, capsys):
+    out, path = tmp_path / "run", tmp_path / "copy.txt"
+    path.write_text(TEXT)
+    assert main(["train", "--data", str(path), "--out", str(out), *SMALL, "--steps", "10"]) == 0
+    path.write_text(TEXT.replace("cat", "cow"))
+    for argv in (["eval", out], ["train", "--out", out, "--resume"]):
+        assert "are not those that" in fails(capsys, *argv)
+
+
+def test_unreadable_file_and_unwritable_folder(tmp_path, capsys):
+    """Where even root may not: a folder as the file, and /proc as the place to write."""
+    assert "is a folder" in fails(capsys, "train", "--data", tmp_path, "--out", tmp_path / "run")
+    if Path("/proc/self").exists():
+        assert "cannot write the run" in fails(capsys, "train", "--out", "/proc/rnnjax-run")
+    if os.geteuid() != 0:
+        (tmp_path / "secret.txt").write_text(TEXT)
+        (tmp_path / "secret.txt").chmod(0)
+        assert "cannot be read" in fails(capsys, "train", "--data", tmp_path / "secret.txt")
+
+
+def test_a_disk_that_fills_up_in_the_middle(text_file, tmp_path, capsys):
+    """File sizes limited while the run goes stand for a full disk: status 2, one sentence, and the run can go on."""
+    out = tmp_path / "run"
+    flags = ["train", "--data", str(text_file), "--out", str(out), *SMALL, "--validate-every", "5", "--hidden", "64"]
+    script = f"""
+import resource, sys
+import rnnjax as rj
+from rnnjax.cli import main, tasks
+make = tasks.windows
+def windows(*args):
+    window = make(*args)
+    def at(step):
+        if step == 23:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+        return window(step)
+    return at
+tasks.windows = windows
+sys.exit(main({flags!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("rnnjax: cannot write the run: the disk is full; what was written before is kept"), last
+    assert main(["train", "--out", str(out), "--resume"]) == 0
+    steps = [line["step"] for line in lines_of(out) if "split" not in line]
+    assert steps == [10, 20, 30, 40, 50, 60]
+
+
+def test_help_suffices(capsys):
+    for argv in (["--help"], ["train", "--help"], ["sample", "--help"], ["eval", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 0
+        said = capsys.readouterr().out
+        assert "usage: rnnjax" in said
+    assert "rnnjax train --data book.txt" in main_help(capsys)
+
+
+def main_help(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    return capsys.readouterr().out
+
+
+def test_default_folders_are_fresh(text_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for n in (1, 2):
+        assert main(["train", "--data", str(text_file), *SMALL, "--steps", "5"]) == 0
+        assert f"cat-lstm-{n}" in capsys.readouterr().out
+        assert (tmp_path / "rnnjax-runs" / f"cat-lstm-{n}" / "metrics.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_the_default_run_reaches_its_target(tmp_path):
+    """``rnnjax train`` alone: at most 1.9 bits per character within 120 seconds on two cores."""
+    began = time.monotonic()
+    subprocess.run(command("train", "--out", tmp_path / "run"), check=True)
+    assert time.monotonic() - began < 120
+    assert load(tmp_path / "run").loss / np.log(2) < 1.9

@@ -1,0 +1,81 @@
+"""What importing costs, and that a file imports only from the layers above it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rnnjax
+
+ROOT = Path(rnnjax.__file__).parent
+LAYERS = [
+    ["_jax", "base"],
+    ["engine"],
+    ["unroll", "initializers"],
+    ["cells"],
+    ["wrappers"],
+    ["layers"],
+    ["parallel"],
+    ["online"],
+    ["seq2seq"],
+    ["losses", "data"],
+    ["train", "diagnostics", "interop", "linen", "nnx", "testing"],
+    ["bench"],
+    ["cli"],
+    ["__main__"],
+]
+ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
+
+
+def test_import_loads_neither_flax_nor_torch_nor_matplotlib():
+    code = "import sys, rnnjax; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"flax", "torch", "matplotlib", "orbax", "optax", "keras", "haiku", "equinox", "onnx", "rich", "scipy.stats"}
+    assert "jax" in loaded and not heavy & set(loaded)
+
+
+def part(name):
+    """`rnnjax.cells.lstm` belongs to `cells`; None for the package itself and for what is not ours."""
+    pieces = name.split(".")
+    return pieces[1] if pieces[0] == "rnnjax" and len(pieces) > 1 else None
+
+
+def imported(tree):
+    """The parts of rnnjax imported when the file is: not inside functions, not for type checkers only."""
+    todo = list(tree.body)
+    while todo:
+        node = todo.pop()
+        if isinstance(node, ast.Import):
+            yield from (part(alias.name) or "*" for alias in node.names if alias.name.split(".")[0] == "rnnjax")
+        elif isinstance(node, ast.ImportFrom) and node.module == "rnnjax":
+            yield from (alias.name if alias.name in ROW else "*" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and part(node.module or ""):
+            yield part(node.module)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not _for_types_only(node):
+            todo += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+def _for_types_only(node):
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+FILES = sorted(p.relative_to(ROOT) for p in ROOT.rglob("*.py") if p.name != "__init__.py" or p.parent != ROOT)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_file_imports_only_from_layers_above(path):
+    mine = path.parts[0].removesuffix(".py")
+    assert mine in ROW, f"{mine} has no layer; add it to LAYERS where DESIGN has it"
+    for other in imported(ast.parse((ROOT / path).read_text())):
+        if other == "*":  # the whole package: for the outermost layers only
+            assert ROW[mine] >= ROW["train"], f"{path} imports the whole of rnnjax"
+        else:
+            assert other == mine or ROW[other] < ROW[mine], f"{path} imports {other}, which is not above {mine}"
+
+
+def test_only_one_file_touches_jax_internals():
+    for path in FILES:
+        text = (ROOT / path).read_text()
+        assert path.name == "_jax.py" or "jax._src" not in text and "jax.extend" not in text, path
