@@ -87,8 +87,9 @@ def scan(
         time = Time(traced.length, traced.reverse, traced.unroll, plan.blocks)
         return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time))
     except Exception as error:  # a defect of ours must not cost the user the answer
+        out = traced.plain()
         warnings.warn(f"rnnjax.scan fell back to lax.scan: {type(error).__name__}: {error}", RuntimeWarning, 2)
-        return traced.plain()
+        return out
 
 
 def steps_of(xs: PyTree, length: int | None) -> int | None:

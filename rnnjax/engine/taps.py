@@ -86,7 +86,7 @@ def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) 
     if eqn.name in SUMS or eqn.name == "split":
         return None
     weights = [v for v in dict.fromkeys(variables(eqn.ins)) if s.level[v] == 0 and is_float(v)]
-    if not weights or not any(s.level[v] == 2 for v in variables(eqn.ins)):
+    if not weights or not any(s.level[v] > 0 for v in variables(eqn.ins)):
         return None
     after = read_by.get(eqn.outs[0], [])
     if len(eqn.outs) == 1 and len(after) == 1 and after[0].name == "split" and eqn.outs[0] not in given:
