@@ -92,6 +92,16 @@ ZOO: list[Entry] = [
     Entry(rj.S5(4, state=6), linear=True),
     Entry(rj.S6(4, state=2), linear=True),
     # -- half B: continuous time, oscillators, orthogonal, memory, rate networks, reservoirs
+    Entry(rj.CTRNN(4)),
+    Entry(rj.LTC(4, unfolds=2)),
+    Entry(rj.CfC(4, backbone=5)),
+    Entry(rj.CoRNN(4)),
+    Entry(rj.UnICORNN(4)),
+    Entry(rj.LEM(4)),
+    Entry(rj.AntisymmetricRNN(4, gated=True)),
+    Entry(rj.OrthogonalRNN(4)),
+    Entry(rj.OrthogonalRNN(4, parametrization="cayley")),
+    Entry(rj.UnitaryRNN(4)),
     # -- wrappers
     Entry(rj.Dropout(rj.GRU(4), 0.5), noisy=True),
     Entry(rj.Stack(rj.LSTM(4), rj.Elman(4))),

@@ -5,6 +5,7 @@ from rnnjax.cells.attention import DeltaNet, GatedDeltaNet, LinearAttention, Lin
 from rnnjax.cells.bistable import BRC, NBRC
 from rnnjax.cells.catalogue import catalogue
 from rnnjax.cells.clockwork import Clockwork, ClockworkCarry
+from rnnjax.cells.continuous import CTRNN, LTC, CfC
 from rnnjax.cells.conv import ConvGRU, ConvLSTM, ConvLSTMCarry
 from rnnjax.cells.elman import IRNN, Elman
 from rnnjax.cells.fast import FastGRNN, FastRNN
@@ -19,6 +20,8 @@ from rnnjax.cells.minimal import MGU, UGRNN, LightRU, LiGRU, MinimalRNN
 from rnnjax.cells.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMCarry
 from rnnjax.cells.mutants import MUT1, MUT2, MUT3
 from rnnjax.cells.nas import NAS, NASCarry
+from rnnjax.cells.orthogonal import AntisymmetricRNN, OrthogonalRNN, UnitaryRNN
+from rnnjax.cells.oscillator import LEM, CoRNN, OscillatorCarry, UnICORNN
 from rnnjax.cells.qrnn import QRNN, QRNNCarry
 from rnnjax.cells.scrn import SCRN, SCRNCarry
 from rnnjax.cells.selective import S6
@@ -30,11 +33,14 @@ __all__ = [
     "ATR",
     "BRC",
     "CFN",
+    "CTRNN",
     "GRU",
     "IRNN",
     "JANET",
+    "LEM",
     "LRU",
     "LSTM",
+    "LTC",
     "MGU",
     "MLSTM",
     "MUT1",
@@ -57,8 +63,11 @@ __all__ = [
     "TLSTM",
     "TRNN",
     "UGRNN",
+    "AntisymmetricRNN",
+    "CfC",
     "Clockwork",
     "ClockworkCarry",
+    "CoRNN",
     "ConvGRU",
     "ConvLSTM",
     "ConvLSTMCarry",
@@ -81,11 +90,15 @@ __all__ = [
     "MultiplicativeLSTM",
     "MultiplicativeLSTMCarry",
     "NASCarry",
+    "OrthogonalRNN",
+    "OscillatorCarry",
     "QRNNCarry",
     "RANCarry",
     "SCRNCarry",
     "SLSTMCarry",
     "TGRUCarry",
     "TLSTMCarry",
+    "UnICORNN",
+    "UnitaryRNN",
     "catalogue",
 ]

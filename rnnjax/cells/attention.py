@@ -110,7 +110,8 @@ class LinearAttention:
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LinearAttentionCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value"))
         n, k = self.heads, self.size
-        check_linear_step(self, params, carry, x, params["value"].shape[0], (n, k, self.features // n), (n, k))
+        shapes = (n, k, self.features // n), (n, k)
+        check_linear_step(self, params, carry, x, params["value"].shape[0], *shapes, kind=LinearAttentionCarry)
         return outer_step(self, params, carry, x)
 
 

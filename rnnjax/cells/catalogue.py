@@ -68,6 +68,15 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("GatedDeltaNet", "fast weights", "Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464", True),
     ("SLSTM", "xLSTM", "Beck et al. 2024, arXiv:2405.04517", False),
     ("MLSTM", "xLSTM", "Beck et al. 2024, arXiv:2405.04517", True),
+    ("CTRNN", "continuous time", "Beer 1995, Adaptive Behavior 3(4)", False),
+    ("LTC", "continuous time", "Hasani et al. 2021, arXiv:2006.04439", False),
+    ("CfC", "continuous time", "Hasani et al. 2022, arXiv:2106.13898", False),
+    ("CoRNN", "oscillator", "Rusch, Mishra 2021, arXiv:2010.00951", False),
+    ("UnICORNN", "oscillator", "Rusch, Mishra 2021, arXiv:2103.05487", False),
+    ("LEM", "oscillator", "Rusch et al. 2022, arXiv:2110.04744", False),
+    ("AntisymmetricRNN", "stable", "Chang et al. 2019, arXiv:1902.09689", False),
+    ("OrthogonalRNN", "orthogonal", "Lezcano-Casado, Martinez-Rubio 2019, arXiv:1901.08428", False),
+    ("UnitaryRNN", "orthogonal", "Arjovsky, Shah, Bengio 2016, arXiv:1511.06464", False),
     # linear in time, orthogonal, continuous, oscillators, memory, rate networks, reservoirs
 )
 

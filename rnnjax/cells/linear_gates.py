@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_size, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_params, check_size, param_dtype, zeros_like_step
 from rnnjax.cells.common import check_step, gate_params, input_gates
-from rnnjax.cells.recurrence import Affine, linear_step, wide_dtype
+from rnnjax.cells.recurrence import Affine, check_linear_step, linear_step, wide_dtype
 
 
 def positive(z: jax.Array) -> jax.Array:
@@ -178,7 +178,8 @@ class RGLRU:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_step(self, params | {"input": params["gates"]}, carry, x, ("gates", "decay"))
+        check_params(self, params, ("gates", "bias", "decay"))
+        check_linear_step(self, params, carry, x, params["gates"].shape[0], (self.features,))
         return linear_step(self, params, carry, x)
 
 

@@ -22,7 +22,7 @@ from rnnjax.cells.recurrence import lead, wide
 class Write(NamedTuple):
     """What one step does to the memory of each head; ``N`` heads, ``K`` and ``V`` sizes of keys and values.
 
-    key, query ``[*B, N, K]``; value ``[*B, N, V]``; log_decay ``[*B, N]``: log a, at most 0. rate ``[*B, N]``: b of the delta rule, or None.
+    key, query ``[*B, N, K]``; value ``[*B, N, V]``; log_decay ``[*B, N]``: log a <= 0. rate ``[*B, N]``: b of the delta rule, or None.
     log_write ``[*B, N]``: log w, with a stabiliser in the carry, or None for w = 1.
     """
 

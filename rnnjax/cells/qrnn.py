@@ -117,7 +117,7 @@ class QRNN:
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[QRNNCarry, jax.Array]:
         check_params(self, params, ("input", "bias"))
         check_input(self, x, params["input"].shape[1])
-        check_parts(self, carry, x, (self.features,), (self.window - 1, x.shape[-1]))
+        check_parts(self, carry, x, (self.features,), (self.window - 1, x.shape[-1]), kind=QRNNCarry)
         register, windows = self._window()({}, self._register(carry.inputs), x)
         c, y = self._pool()(params, carry.c, windows)
         return QRNNCarry(c, register[..., :-1, :]), y

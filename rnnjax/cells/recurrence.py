@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import check_input, check_params, name_of
+from rnnjax.base import check_input, name_of
 
 
 class Affine(NamedTuple):
@@ -62,7 +62,7 @@ class Shift(NamedTuple):
 
     def apply(self, carry: jax.Array) -> jax.Array:
         places = self.increment.shape[-2]
-        source = jnp.arange(places)[:, None] - self.count
+        source = jnp.arange(places, dtype=self.count.dtype)[:, None] - self.count
         moved = jnp.take_along_axis(carry, jnp.maximum(source, 0), axis=-2)
         return jnp.where(source >= 0, moved, jnp.zeros_like(moved)) + self.increment
 
@@ -111,10 +111,15 @@ def wide(a: jax.Array) -> jax.Array:
     return a.astype(wide_dtype(a.dtype))
 
 
-def check_parts(cell: Any, carry: Any, x: Any, *shapes: tuple[int, ...]) -> None:
-    """The parts of ``carry`` are ``[*B, *shape]`` for the given shapes, in order, with the batch axes of ``x``."""
-    leaves, want = jax.tree.leaves(carry), [(*x.shape[:-1], *shape) for shape in shapes]
-    got = [tuple(leaf.shape) for leaf in leaves]
+def check_parts(cell: Any, carry: Any, x: Any, *shapes: tuple[int, ...], kind: Any = None) -> None:
+    """The parts of ``carry`` are ``[*B, *shape]`` for the given shapes, in order; ``kind``: its NamedTuple, if any."""
+    expected = kind.__name__ if kind else "one array"
+    if not (isinstance(carry, kind) if kind else hasattr(carry, "shape")):
+        raise TypeError(
+            f"{name_of(cell)}: carry must be {expected}, got {type(carry).__name__}; start from initial_carry(params, x)"
+        )
+    want = [(*x.shape[:-1], *shape) for shape in shapes]
+    got = [tuple(leaf.shape) for leaf in jax.tree.leaves(carry)]
     if got != want:
         raise ValueError(
             f"{name_of(cell)}: carry must have parts of shape {', '.join(map(str, want))} for x of shape "
@@ -122,18 +127,9 @@ def check_parts(cell: Any, carry: Any, x: Any, *shapes: tuple[int, ...]) -> None
         )
 
 
-def check_linear_step(cell: Any, params: Any, carry: Any, x: Any, inputs: int, *shapes: tuple[int, ...]) -> None:
+def check_linear_step(
+    cell: Any, params: Any, carry: Any, x: Any, inputs: int, *shapes: tuple[int, ...], kind: Any = None
+) -> None:
     """``x`` has ``inputs`` features and the carry the given parts."""
     check_input(cell, x, inputs)
-    check_parts(cell, carry, x, *shapes)
-
-
-def check_names(cell: Any, params: Any, *names: str) -> None:
-    """``params`` is a dict with these names."""
-    check_params(cell, params, names)
-
-
-def dense(params: Any, x: jax.Array, name: str, bias: str = "bias") -> jax.Array:
-    """``x W + b``, b where there is one."""
-    z = x @ params[name]
-    return z + params[bias] if bias in params else z
+    check_parts(cell, carry, x, *shapes, kind=kind)

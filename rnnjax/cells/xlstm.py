@@ -82,7 +82,7 @@ class SLSTM:
         return [flat(z) for z in jnp.split(mixed, 4, axis=-1)]
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[SLSTMCarry, jax.Array]:
-        check_step(self, params, carry, x)
+        check_step(self, params, carry, x, ("input", "recurrent", "bias"), SLSTMCarry)
         h, c, n, m = carry
         pre = jnp.split(x @ params["input"] + params["bias"], 4, axis=-1)
         z, i, f, o = (a + b for a, b in zip(pre, self._recurrent(params, h), strict=True))
@@ -112,8 +112,8 @@ class MLSTM:
 
     features: H. heads: N, dividing H. key_features: K of each head, default H / N. forget: "sigmoid" or "exp".
     chunk_size: steps at a time for ``method="associative"`` (no effect on values).
-    params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, ``gates`` ``[I, 2N]`` and ``gates_bias`` (input, forget), ``output_gate`` ``[I, H]``
-    and ``output_gate_bias``. carry: ``MLSTMCarry(memory, normaliser, stabiliser)``, the memory transposed to the paper's. y: ``[*B, H]``.
+    params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, ``gates`` ``[I, 2N]`` and ``gates_bias`` (input, forget),
+    ``output_gate`` ``[I, H]`` and ``output_gate_bias``. carry: ``MLSTMCarry(memory, normaliser, stabiliser)``, the memory transposed to the paper's. y: ``[*B, H]``.
 
     Start: biases of the forget gate from 3 to 6 over the heads, as the authors'. The norm after the cell is left to the block round it.
     Linear in time. Errors: as `SLSTM`. Source: Beck et al. 2024, arXiv:2405.04517, section 2.3.
@@ -179,5 +179,5 @@ class MLSTM:
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[MLSTMCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value", "gates", "output_gate"))
         n, k, v = self.heads, self.size, self.features // self.heads
-        check_linear_step(self, params, carry, x, params["value"].shape[0], (n, k, v), (n, k), (n,))
+        check_linear_step(self, params, carry, x, params["value"].shape[0], (n, k, v), (n, k), (n,), kind=MLSTMCarry)
         return outer_step(self, params, carry, x)
