@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend import core as jex_core
+from jax.interpreters import ad, batching, mlir
 
 Literal = jex_core.Literal
 Primitive = jex_core.Primitive
@@ -24,6 +25,7 @@ __all__ = [
     "bind",
     "in_shardings_given",
     "is_jaxpr",
+    "low_product_p",
     "open_jaxpr",
     "source_line",
     "struct",
@@ -53,8 +55,10 @@ def sub_jaxprs(params: dict) -> list:
     return found
 
 
-def bind(primitive: Any, params: dict, values: list, context: Any = None) -> list:
-    """Apply a primitive to values; always a list of results."""
+def bind(primitive: Any, params: dict, values: list, context: Any = None, low: Any = None) -> list:
+    """Apply a primitive to values; always a list of results. `low`: a product on operands of that dtype."""
+    if low is not None:
+        return [low_product_p.bind(*values, inner=primitive, form=tuple(sorted(params.items())), low=low)]
     bound = primitive.get_bind_params(params)
     subfuns, params = bound if isinstance(bound, tuple) else ((), bound)
     manager = getattr(context, "manager", None)
@@ -117,3 +121,59 @@ def vary_over(array: Any, axes: frozenset) -> Any:
     """The same values, typed as differing over ``axes``: a loop's carry must keep its type."""
     missing = tuple(axes - varying_axes(array))
     return jax.lax.pcast(array, missing, to="varying") if missing else array
+
+
+# --- products on operands of another dtype, in every derivative too
+
+low_product_p = Primitive("low_product")  # inner(*(operand as low)), with sums and result in the dtype of inner
+
+
+def _low_product(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
+    return inner.bind(jax.lax.convert_element_type(a, low), jax.lax.convert_element_type(b, low), **dict(form))
+
+
+def _abstract(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
+    return inner.abstract_eval(a.update(dtype=np.dtype(low)), b.update(dtype=np.dtype(low)), **dict(form))[0]
+
+
+def _with_low_products(f: Any, low: Any, *args: Any) -> list:
+    """Run `f` with each of its products on operands of dtype `low`."""
+    closed = jax.make_jaxpr(f)(*args)
+    jaxpr, consts = open_jaxpr(closed)
+    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+
+    def read(atom):
+        return atom.val if isinstance(atom, Literal) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        product = eqn.primitive in (jax.lax.dot_general_p, jax.lax.conv_general_dilated_p)
+        out = bind(eqn.primitive, eqn.params, [read(a) for a in eqn.invars], eqn.ctx, low if product else None)
+        env.update(zip(eqn.outvars, out, strict=True))
+    return [read(a) for a in jaxpr.outvars]
+
+
+def _transpose(side: int) -> Any:
+    def rule(d: Any, a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
+        unknown, other = ((a, b), (b, a))[side]
+
+        def product(x, other):
+            return inner.bind(*((x, other), (other, x))[side], **dict(form))
+
+        def turn(d, other):
+            return jax.linear_transpose(lambda x: product(x, other), unknown.aval)(d)
+
+        return _with_low_products(turn, low, d, other)[0]
+
+    return rule
+
+
+def _batch(values: Any, dims: Any, *, inner: Any, form: tuple, low: Any) -> Any:
+    f = jax.vmap(lambda a, b: inner.bind(a, b, **dict(form)), in_axes=tuple(dims))
+    return _with_low_products(f, low, *values)[0], 0
+
+
+low_product_p.def_impl(lambda *values, **params: jax.jit(lambda *v: _low_product(*v, **params))(*values))
+low_product_p.def_abstract_eval(_abstract)
+mlir.register_lowering(low_product_p, mlir.lower_fun(_low_product, multiple_results=False))
+ad.defbilinear(low_product_p, _transpose(0), _transpose(1))
+batching.primitive_batchers[low_product_p] = _batch

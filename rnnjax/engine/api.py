@@ -60,7 +60,8 @@ def scan(
       ``(carry, ys)`` as `lax.scan`.
 
     Raises:
-      What `lax.scan` raises, with its message. ValueError for an unknown `fuse` or `checkpoint`.
+      What `lax.scan` raises, with its message. ValueError for an unknown `fuse` or `checkpoint`, and for `matmul_dtype`
+      with a body that has effects.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> w, u = jnp.full((3, 4), 0.1), jnp.eye(4)

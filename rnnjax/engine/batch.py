@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Eqn, Var, is_var, read
+from rnnjax.engine.graph import Eqn, Var, is_var, read, run_eqn
 
 
 def evaluate_stacked(eqns: list[Eqn], env: dict[Var, Any], stacked: set[Var]) -> None:
@@ -25,13 +25,13 @@ def evaluate_stacked(eqns: list[Eqn], env: dict[Var, Any], stacked: set[Var]) ->
 def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
     """One equation; `over` says which values lead with time."""
     if not any(over):
-        return _jax.bind(eqn.primitive, eqn.params, values, eqn.context)
+        return run_eqn(eqn, values)
     if eqn.name == "dot_general" and over == [True, False] and plain_product(eqn, values[1]):
         return [flat_product(eqn, *values)]
 
     def one(*inner):
         it = iter(inner)
-        return _jax.bind(eqn.primitive, eqn.params, [next(it) if o else v for v, o in zip(values, over)], eqn.context)
+        return run_eqn(eqn, [next(it) if o else v for v, o in zip(values, over, strict=True)])
 
     return jax.vmap(one)(*[v for v, o in zip(values, over, strict=True) if o])
 
@@ -47,5 +47,5 @@ def flat_product(eqn: Eqn, a: Any, weight: Any) -> jax.Array:
     """`[T, ..., K] @ [K, N]` as one matrix product: XLA copies nothing for `a^T @ d`, the weight's gradient."""
     rows = math.prod(a.shape[:-1])
     params = {**eqn.params, "dimension_numbers": (((1,), (0,)), ((), ()))}
-    out = _jax.bind(lax.dot_general_p, params, [jnp.reshape(a, (rows, a.shape[-1])), weight], eqn.context)[0]
+    out = _jax.bind(lax.dot_general_p, params, [jnp.reshape(a, (rows, a.shape[-1])), weight], eqn.context, eqn.low)[0]
     return jnp.reshape(out, (*a.shape[:-1], weight.shape[1]))

@@ -37,7 +37,7 @@ Atom = Any  # Var, or a jax Literal
 
 @dataclasses.dataclass(eq=False)
 class Eqn:
-    """`outs = primitive(*ins, **params)`."""
+    """`outs = primitive(*ins, **params)`; a product with `low` set runs on operands of that dtype."""
 
     primitive: Any
     params: dict
@@ -45,13 +45,14 @@ class Eqn:
     outs: list[Var]
     context: Any = None
     where: str = ""
+    low: Any = None
 
     @property
     def name(self) -> str:
         return self.primitive.name
 
     def like(self, ins: list[Atom], outs: list[Var], **params: Any) -> Eqn:
-        return Eqn(self.primitive, {**self.params, **params}, ins, outs, self.context, self.where)
+        return Eqn(self.primitive, {**self.params, **params}, ins, outs, self.context, self.where, self.low)
 
 
 @dataclasses.dataclass
@@ -85,7 +86,7 @@ def read(env: dict[Var, Any], atom: Atom) -> Any:
 
 
 def run_eqn(eqn: Eqn, values: list) -> list:
-    return _jax.bind(eqn.primitive, eqn.params, values, eqn.context)
+    return _jax.bind(eqn.primitive, eqn.params, values, eqn.context, eqn.low)
 
 
 def evaluate(eqns: Iterable[Eqn], env: dict[Var, Any]) -> None:

@@ -14,10 +14,11 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from rnnjax.engine.graph import Eqn, nbytes, variables
+from rnnjax.engine.graph import Eqn, Graph, is_var, nbytes, variables
 from rnnjax.engine.rewrite import rewrite
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, sort
+from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, assign_levels, sort
 from rnnjax.engine.taps import USUAL, Taps, find_taps
 from rnnjax.engine.trace import Traced
 
@@ -37,23 +38,38 @@ class Plan:
 
 
 def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
-    """Decide. `fuse` as for `scan`."""
-    if fuse is False:
-        return Plan("fuse=False")
+    """Decide. `fuse` and `matmul_dtype` as for `scan`."""
     if traced.graph is None:
+        if matmul_dtype is not None:
+            raise ValueError(f"scan: matmul_dtype was asked for, but {traced.reason}: pass matmul_dtype=None")
         return Plan(traced.reason)
-    if traced.length < 2:
-        return Plan("fewer than two steps")
+    if matmul_dtype is None and (fuse is False or traced.length < 2):
+        return Plan("fuse=False" if fuse is False else "fewer than two steps")
     graph = rewrite(traced.graph, traced.num_carry)
-    s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse != "defer")
+    if matmul_dtype is not None:
+        graph = lower_products(graph, traced.num_carry, matmul_dtype)
+    s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse not in ("defer", False))
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
-    if fuse is True and not pays(s, taps):
+    if fuse is True and matmul_dtype is None and not pays(s, taps):
         return Plan("nothing to hoist and nothing to defer", s, taps, 0)
     return Plan("fused", s, taps, count_blocks(s, taps, traced.length) if fuse is True else 1)
 
 
+def lower_products(graph: Graph, num_carry: int, dtype: Any) -> Graph:
+    """Mark the products with constants to run on operands of `dtype`."""
+    level = assign_levels(graph, num_carry)
+
+    def lower(eqn: Eqn) -> Eqn:
+        wide = eqn.name in PRODUCTS and all(is_var(a) and a.dtype in (jnp.float32, jnp.float64) for a in eqn.ins)
+        constant = wide and any(level[a] == 0 for a in variables(eqn.ins))
+        result = {**eqn.params, "preferred_element_type": eqn.outs[0].dtype} if constant else None
+        return dataclasses.replace(eqn, params=result, low=jnp.dtype(dtype)) if constant else eqn
+
+    return dataclasses.replace(graph, eqns=[lower(e) for e in graph.eqns])
+
+
 def defers(eqn: Eqn, fuse: bool | str) -> bool:
-    return fuse == "all" or (fuse != "hoist" and eqn.name in USUAL)
+    return fuse == "all" or (fuse not in ("hoist", False) and eqn.name in USUAL)
 
 
 def pays(s: Sorted, taps: Taps) -> bool:

@@ -49,7 +49,10 @@ def inline(jaxpr: Any, env: dict, consts: dict[Var, Any], out: list[Eqn]) -> lis
         else:
             outs = [Var(v.aval) for v in eqn.outvars]
             where = _jax.source_line(eqn)
-            out.append(Eqn(eqn.primitive, eqn.params, ins, outs, getattr(eqn, "ctx", None), where))
+            primitive, params, low = eqn.primitive, eqn.params, None
+            if primitive is _jax.low_product_p:
+                primitive, params, low = params["inner"], dict(params["form"]), params["low"]
+            out.append(Eqn(primitive, params, ins, outs, getattr(eqn, "ctx", None), where, low))
         env.update(zip(eqn.outvars, outs, strict=True))
     return [look(a) for a in jaxpr.outvars]
 
