@@ -136,7 +136,9 @@ def _write_cell(unit: Unit) -> Any:
         raise TypeError(f"{TO}: nnx has LSTMCell, GRUCell and SimpleCell, got {cell!r}")
     kind, dtype = getattr(nnx, "OptimizedLSTMCell" if name == "LSTMCell" else name), common_dtype(TO, params)
     sizes = int(params["input"].shape[0]), cell.features
-    module = kind(*sizes, dtype=dtype, param_dtype=dtype, rngs=nnx.Rngs(0), **options)
+    zeros = jax.nn.initializers.zeros  # overwritten below; Flax's own start has no bfloat16
+    options |= {"dtype": dtype, "param_dtype": dtype, "kernel_init": zeros, "recurrent_kernel_init": zeros}
+    module = kind(*sizes, rngs=nnx.Rngs(0), **options)
     bias_at = module.dense_h if name == "LSTMCell" else module.dense_i
     _refuse_inner_bias(cell, params)
     variables = (module.dense_i.kernel, "input"), (module.dense_h.kernel, "recurrent"), (bias_at.bias, "bias")

@@ -83,20 +83,36 @@ class _Graph:
         self.proto, self.model, self.outer = proto, model, outer
         self.constants = {t.name: numpy_helper.to_array(t) for t in proto.initializer}
         self.producers = {name: n for n in proto.node for name in n.output if name}
+        self.of_shapes = dict(self.constants)
 
-    def constant(self, name: str) -> np.ndarray | None:
-        """The value of a name that only constants lead to, else None."""
-        if name in self.constants:
-            return self.constants[name]
+    def constant(self, name: str, of_shapes: bool = False) -> np.ndarray | None:
+        """The value of a name that only constants lead to, else None.
+
+        of_shapes: also what follows from shapes alone (of a batch of 2), as exporters write states of zeros.
+        """
+        known = self.of_shapes if of_shapes else self.constants
+        if name in known:
+            return known[name]
         if name not in self.producers:
-            return self.outer.constant(name) if self.outer is not None and name not in self._inputs() else None
+            outer = None if name in self._inputs() else self.outer
+            return None if outer is None else outer.constant(name, of_shapes)
         producer = self.producers[name]
-        feeds = {n: self.constant(n) for n in producer.input if n}
-        random = producer.op_type.startswith("Random") or producer.op_type in ("If", "Loop", "Scan")
+        if of_shapes and producer.op_type == "Shape":
+            feeds = {producer.input[0]: self._like(producer.input[0])}
+        else:
+            feeds = {n: self.constant(n, of_shapes) for n in producer.input if n}
+        random = producer.op_type.startswith("Random") or producer.op_type in ("If", "Loop", "Scan", "Dropout")
         if random or any(value is None for value in feeds.values()):
             return None
-        self.constants |= dict(zip(producer.output, evaluate([producer], feeds, list(producer.output), self.model)))
-        return self.constants.get(name)
+        known |= dict(zip(producer.output, evaluate([producer], feeds, list(producer.output), self.model)))
+        return known.get(name)
+
+    def _like(self, name: str) -> np.ndarray | None:
+        """Zeros of the shape that the graph states for a name, 2 where it states a symbol."""
+        for value in (*self.proto.input, *self.proto.value_info):
+            if value.name == name and value.type.tensor_type.HasField("shape"):
+                return np.zeros([d.dim_value or 2 for d in value.type.tensor_type.shape.dim], np.float32)
+        return self.constant(name)
 
     def _inputs(self) -> set[str]:
         return {i.name for i in self.proto.input}
@@ -191,7 +207,7 @@ def _with_start(graph: _Graph, proto: Any, op: Operator, units: list[Unit]) -> l
         given = proto.input[at] if at < len(proto.input) else ""
         if not given:
             continue
-        value = graph.constant(given)
+        value = graph.constant(given, of_shapes=True)
         if value is None:
             _warn_about(graph, proto, at, name, "carry=")
         elif np.any(value):

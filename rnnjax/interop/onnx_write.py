@@ -37,7 +37,7 @@ class _Graph:
     def constant(self, name: str, value: Any) -> str:
         from onnx import numpy_helper
 
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.constants.append(numpy_helper.from_array(np.array(value, order="C"), name))
         return name
 
 
@@ -77,11 +77,9 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
         names = _carry_names(level, k, len(levels))
         ys = _write_level(graph, level, f"layer_{k}", ys, lengths, names, carry)
         states = [value(f"carry.{n}", "batch", u.cell.features) for u, ns in zip(level.units, names) for n in ns]
-        inputs += [
-            value("start." + s.name.removeprefix("carry."), "batch", s.type.tensor_type.shape.dim[1].dim_value)
-            for s in states
-            if carry
-        ]
+        if carry:
+            sizes = [unit.cell.features for unit, parts in zip(level.units, names) for _ in parts]
+            inputs += [value("start." + n, "batch", h) for n, h in zip(sum(names, []), sizes)]
         outputs += states
     graph.add("Identity", [ys], ["ys"])
     outputs = [value("ys", "time", "batch", None), *outputs]

@@ -27,7 +27,7 @@ def save_safetensors(path: Path, params: Any, metadata: dict[str, str] | None = 
     """
     from safetensors.numpy import save_file
 
-    flat = {name: np.ascontiguousarray(np.asarray(a)) for name, a in flatten(params).items()}
+    flat = {name: np.array(a, order="C") for name, a in flatten(params).items()}
     save_file(flat, path, metadata)
 
 

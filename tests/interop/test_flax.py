@@ -181,7 +181,7 @@ def test_dtypes_are_kept(dtype):
     with jax.enable_x64(dtype == "float64"):
         module = nn.GRUCell(H, param_dtype=dtype)
         x = jnp.ones((B, I), dtype)
-        plain = nn.GRUCell(H).init(jax.random.key(0), jnp.zeros((B, H)), x.astype("float32"))
+        plain = nn.GRUCell(H).init(jax.random.key(0), jnp.zeros((B, H), "float32"), x.astype("float32"))
         variables = jax.tree.map(lambda a: a.astype(dtype), plain)  # flax's orthogonal() has no bfloat16
         cell, params = rj.interop.from_flax(module, variables)
         assert {str(a.dtype) for a in jax.tree.leaves(params)} == {dtype}
@@ -206,7 +206,8 @@ def test_dtypes_are_kept(dtype):
     ],
 )
 def test_linen_options_without_a_counterpart(module, message):
-    arguments = (jnp.ones((B, I)),) if isinstance(module, nn.Dense) else (module.initialize_carry(jax.random.key(0), (B, I)), jnp.ones((B, I)))  # fmt: skip
+    x = jnp.ones((B, I))
+    arguments = (x,) if isinstance(module, nn.Dense) else (module.initialize_carry(jax.random.key(0), (B, I)), x)
     variables = nn.SimpleCell(H).init(jax.random.key(0), jnp.ones((B, H)), jnp.ones((B, I)))
     if not isinstance(module, nn.SimpleCell):
         variables = module.init(jax.random.key(0), *arguments)

@@ -53,10 +53,10 @@ HAIKU = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["deep", "vanilla", *(pytest.param(n, marks=pytest.mark.slow) for n in ("lstm", "gru", "vanilla, one bias"))],
-)
+SLOW = ("lstm", "gru", "vanilla, one bias")
+
+
+@pytest.mark.parametrize("name", ["deep", "vanilla", *[pytest.param(n, marks=pytest.mark.slow) for n in SLOW]])
 def test_haiku_forward_gradients_and_back(name):
     hk = pytest.importorskip("haiku")
     make, expected_cell = HAIKU[name]

@@ -1,6 +1,7 @@
 """ONNX operators in and out, against ONNX's own reference evaluator (random weights) and onnxruntime."""
 
 import io
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def random_operator(seed):
     )
 
 
-@pytest.mark.parametrize("seed", [*range(6), *[pytest.param(s, marks=pytest.mark.slow) for s in range(6, 60)]])
+@pytest.mark.parametrize("seed", [*range(4), *[pytest.param(s, marks=pytest.mark.slow) for s in range(4, 60)]])
 def test_operators_against_reference_and_runtime(seed):
     model, xs = random_operator(seed), data(seed, T, B, I)
     layer, params = rj.interop.from_onnx(model)
@@ -147,7 +148,8 @@ def test_coupled_gates_and_a_constant_start():
 def test_weights_computed_from_constants_inside_a_larger_graph():
     """Transposed weights in Constant nodes, a stack with directions, dropout and a readout, found amid other nodes."""
     w = [data(0, 2, I, 3 * H), data(1, 2, 3 * H, H), data(2, 1, 3 * H, 2 * H), data(3, 1, 3 * H, H), data(4, 2, 6 * H)]
-    arrays = {"W0t": w[0], "R0": w[1], "W1": w[2], "R1": w[3], "B0": w[4], "shape": np.array([0, 0, -1]), "axis": np.array([1]), "rate": np.float32(0.3), "two": np.float32(2)}  # fmt: skip
+    arrays = dict(zip(["W0t", "R0", "W1", "R1", "B0"], w))
+    arrays |= {"shape": np.array([0, 0, -1]), "axis": np.array([1]), "rate": np.float32(0.25), "two": np.float32(2)}
     nodes = [
         helper.make_node("Mul", ["input", "two"], ["X"]),
         helper.make_node("Transpose", ["W0t"], ["W0"], perm=[0, 2, 1]),
@@ -163,9 +165,7 @@ def test_weights_computed_from_constants_inside_a_larger_graph():
     model = model_of(nodes, arrays, [("input", ["T", "B", I])], ["ys"])
     layer, params = rj.interop.from_onnx(model.SerializeToString())
     before = rj.GRU(H, reset_after=False)
-    assert layer == rj.Sequential(
-        rj.Bidirectional(rj.Dropout(before, pytest.approx(0.3))), rj.RNN(rj.GRU(H, use_bias=False))
-    )
+    assert layer == rj.Sequential(rj.Bidirectional(rj.Dropout(before, 0.25)), rj.RNN(rj.GRU(H, use_bias=False)))
     xs = data(1, T, B, I)
     close(layer(params, 2 * xs)[1], reference(model, input=xs)[0])
     first, first_params = rj.interop.from_onnx(model, node="first")
@@ -184,10 +184,15 @@ def test_torch_exports_come_back():
     torch = pytest.importorskip("torch")
     module = torch.nn.LSTM(I, H, num_layers=2, bidirectional=True)
     file = io.BytesIO()
-    try:
-        torch.onnx.export(module.eval(), (torch.zeros(T, B, I),), file, input_names=["X"], dynamic_axes={"X": {0: "T", 1: "B"}}, dynamo=False)  # fmt: skip
-    except Exception as error:  # the exporter needs packages of its own in some releases
-        pytest.skip(f"torch cannot export here: {error}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own about its exporters
+        try:
+            axes = {"X": {0: "T", 1: "B"}}
+            torch.onnx.export(
+                module.eval(), (torch.zeros(T, B, I),), file, input_names=["X"], dynamic_axes=axes, dynamo=False
+            )
+        except Exception as error:  # the exporter needs packages of its own in some releases
+            pytest.skip(f"torch cannot export here: {error}")
     layer, params = rj.interop.from_onnx(file.getvalue())
     expected, expected_params = rj.interop.from_torch(module)
     assert layer == expected
@@ -244,7 +249,7 @@ def test_dtypes_are_kept(dtype):
     ("model", "message"),
     [
         (lambda: operator("GRU", clip=3.0), r"from_onnx: GRU node 'rec': the attribute clip=3.0 has no counterpart"),
-        (lambda: operator("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), r"'rec': activations \['HardSigmoid', 'Tanh', 'Tanh'\] are not here"),
+        (lambda: operator("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), r"'rec': activations \['HardSigmoid'.* are not here"),
         (lambda: operator("RNN", activations=["Elu"], activation_alpha=[0.5]), r"activation Elu with alpha \[0.5\].* is not here"),
         (lambda: operator("RNN", activations=["ScaledTanh"]), r"activation ScaledTanh"),
         (lambda: operator("RNN", direction="bidirectional", activations=["Tanh"]), r"2 activations expected, got \['Tanh'\]"),

@@ -1,0 +1,222 @@
+"""Keras layers in and out, against Keras itself on its JAX backend."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from interop.compare import B, H, I, T, close, data, draw, new_params, same, trained
+
+import rnnjax as rj
+
+keras = pytest.importorskip("keras")
+pytestmark = pytest.mark.peer
+L = keras.layers
+
+
+@pytest.fixture(autouse=True)
+def jax_backend_and_standard_promotion():
+    """Keras's JAX backend relies on implicit promotion; our own code is under strict promotion everywhere else."""
+    if keras.backend.backend() != "jax":
+        pytest.skip("set KERAS_BACKEND=jax")
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def randomised(layer, shape=(None, None, I), seed=0):
+    layer.build(shape)
+    for k, weight in enumerate(layer.weights):
+        weight.assign(0.5 * data(seed + k, *weight.shape))
+    return layer
+
+
+def ours_and_theirs(layer, params, module, xs):
+    close(layer(params, xs, time_axis=1)[1], np.asarray(module(xs)))
+
+
+def random_layer(seed):
+    c = draw(
+        seed, kind=["SimpleRNN", "LSTM", "GRU", "GRU"], use_bias=[True, True, False], reset_after=[True, False], backwards=[False, True],
+        merge=["none", "concat", "sum", "ave", "mul"], activation=["tanh", "relu"],
+    )  # fmt: skip
+    options = {"use_bias": c["use_bias"], "return_sequences": True}
+    options |= {"reset_after": c["reset_after"]} if c["kind"] == "GRU" else {}
+    options |= {"activation": c["activation"]} if c["kind"] == "SimpleRNN" else {}
+    if c["merge"] != "none":
+        return L.Bidirectional(getattr(L, c["kind"])(H, **options), merge_mode=c["merge"])
+    return getattr(L, c["kind"])(H, go_backwards=c["backwards"], **options)
+
+
+@pytest.mark.parametrize("seed", [*range(5), *[pytest.param(s, marks=pytest.mark.slow) for s in range(5, 40)]])
+def test_layers_forward_gradients_masks_and_back(seed):
+    module, xs = randomised(random_layer(seed)), data(seed, B, T, I)
+    layer, params = rj.interop.from_keras(module)
+    flip = getattr(module, "go_backwards", False)
+    expected = np.asarray(module(xs))
+    close(layer(params, xs, time_axis=1)[1], expected[:, ::-1] if flip else expected)
+
+    weights = data(seed + 1, *expected.shape)
+    flipped = weights[:, ::-1] if flip else weights
+
+    def theirs(values, xs):
+        return (weights * module.stateless_call(values, [], xs)[0]).sum()
+
+    def ours(values, xs):
+        for variable, value in zip(module.trainable_variables, values):
+            variable._value = value  # traced: gradients flow through the conversion itself
+        return (flipped * layer(rj.interop.from_keras(module)[1], xs, time_axis=1)[1]).sum()
+
+    values = [v.value for v in module.trainable_variables]
+    grads = jax.jit(jax.grad(theirs, argnums=(0, 1)))(values, xs)
+    try:
+        got = jax.jit(jax.grad(ours, argnums=(0, 1)))(values, xs)
+    finally:
+        for variable, value in zip(module.trainable_variables, values):
+            variable._value = value
+    close(got, grads)
+
+    new = trained(lambda p, x: layer(p, x, time_axis=1), params, xs)
+    back = rj.interop.to_keras(layer, new)
+    expected = np.asarray(back(xs))
+    close(layer(new, xs, time_axis=1)[1], expected[:, ::-1] if flip else expected)
+    again, params_again = rj.interop.from_keras(back)
+    assert again == layer
+    same(params_again, new)
+
+
+def test_mask_is_keras_mask():
+    module, xs, lengths = (
+        randomised(L.GRU(H, return_sequences=True, return_state=True)),
+        data(0, B, T, I),
+        np.array([2, T, 3]),
+    )
+    mask = np.arange(T) < lengths[:, None]
+    layer, params = rj.interop.from_keras(module)
+    carry, ys = layer(params, xs, time_axis=1, mask=mask)
+    expected, last = module(xs, mask=jnp.asarray(mask))
+    close(carry, last)
+    close(np.asarray(ys)[mask], np.asarray(expected)[mask])  # keras repeats the last output in the padding
+
+
+def test_sequential_model_with_dropout_and_dense():
+    model = keras.Sequential(
+        [
+            L.Input((None, I)),
+            L.Bidirectional(L.LSTM(H, return_sequences=True)),
+            L.Dropout(0.25),
+            L.RNN([L.GRUCell(3), L.LSTMCell(2)], return_sequences=True),
+            L.Dense(2),
+        ]
+    )
+    randomised(model)
+    layer, params = rj.interop.from_keras(model)
+    expected = rj.Sequential(
+        rj.Bidirectional(rj.Dropout(rj.LSTM(H), 0.25)), rj.RNN(rj.GRU(3)), rj.RNN(rj.Readout(rj.LSTM(2), 2))
+    )
+    assert layer == expected
+    xs = data(0, B, T, I)
+    ours_and_theirs(layer, params, model, xs)
+    back = rj.interop.to_keras(layer, params)
+    ours_and_theirs(layer, params, back, xs)
+    assert any(isinstance(inner, L.Dropout) and inner.rate == 0.25 for inner in back.layers)
+    again, params_again = rj.interop.from_keras(back)
+    assert again == expected
+    same(params_again, params)
+
+
+@pytest.mark.parametrize("dims", [2, *[pytest.param(d, marks=pytest.mark.slow) for d in (1, 3)]])
+def test_conv_lstm(dims):
+    size, kernel = (4, 3, 2)[:dims], (3, 2, 1)[:dims]
+    kind = getattr(L, f"ConvLSTM{dims}D")
+    module = randomised(kind(2, kernel, padding="same", return_sequences=True), (None, None, *size, 2))
+    layer, params = rj.interop.from_keras(module)
+    assert layer == rj.RNN(rj.ConvLSTM(2, kernel=kernel, dims=dims, peephole=False))
+    xs = data(0, B, T, *size, 2)
+    ours_and_theirs(layer, params, module, xs)
+    ours_and_theirs(layer, params, rj.interop.to_keras(layer, params, input_shape=size), xs)
+
+
+@pytest.mark.parametrize("kind", ["SimpleRNNCell", "LSTMCell", "GRUCell"])
+def test_cells_and_back(kind):
+    module = randomised(getattr(L, kind)(H), (None, I))
+    cell, params = rj.interop.from_keras(module)
+    x, state = data(0, B, I), [data(1, B, H), data(2, B, H)][: 2 if kind == "LSTMCell" else 1]
+    carry = rj.LSTMCarry(*state) if kind == "LSTMCell" else jnp.asarray(state[0])
+    carry, y = cell(params, carry, jnp.asarray(x))
+    expected, states = module(x, state)
+    close([y, carry], [expected, states])
+    same(rj.interop.from_keras(rj.interop.to_keras(cell, params))[1], params)
+
+
+def test_stacked_cells():
+    cell = rj.Stack(rj.GRU(H), rj.LSTM(2))
+    params = new_params(cell)
+    module = rj.interop.to_keras(cell, params)
+    assert rj.interop.from_keras(module)[0] == cell
+    same(rj.interop.from_keras(module)[1], params)
+
+
+def test_activations_mean_the_same():
+    from rnnjax.cells.elman import ACTIVATIONS
+    from rnnjax.interop.keras import ACTIVATIONS as SHARED
+
+    z = np.linspace(-8, 8, 101, dtype="float32")
+    for name in SHARED:
+        close(ACTIVATIONS[name](jnp.asarray(z)), np.asarray(keras.activations.get(name)(z)))
+
+
+def test_float64_and_bfloat16_are_kept():
+    for dtype in ("float64", "bfloat16"):
+        with jax.enable_x64(dtype == "float64"):
+            module = L.LSTM(H, dtype=dtype)
+            module.build((None, None, I))
+            layer, params = rj.interop.from_keras(module)
+            assert {str(a.dtype) for a in jax.tree.leaves(params)} == {dtype}
+            assert rj.interop.to_keras(layer, params).cell.kernel.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (lambda: L.Dense(2), r"from_keras: takes SimpleRNN, LSTM.*got Dense"),
+        (lambda: L.LSTM(H, dropout=0.1), r"has dropout=0.1, one mask for all steps.*VariationalDropout"),
+        (lambda: L.LSTM(H, recurrent_dropout=0.1), r"has recurrent_dropout=0.1"),
+        (lambda: L.GRU(H, activation="relu"), r"must have activation='tanh', got 'relu'"),
+        (lambda: L.GRU(H, recurrent_activation="hard_sigmoid"), r"must have recurrent_activation='sigmoid'"),
+        (lambda: L.SimpleRNN(H, activation="gelu"), r"must have an activation of tanh, relu.*got 'gelu'"),
+        (lambda: L.SimpleRNN(H, dtype="mixed_bfloat16"), r"computes in bfloat16 with float32 weights.*matmul_dtype"),
+        (lambda: L.RNN(L.LSTMCell(H), name="r", stateful=True), r"'r' is stateful; here the carry is handed on"),
+        (lambda: L.LSTM(H, kernel_regularizer="l2"), r"has kernel_regularizer=<.*L2.*add it to your loss"),
+    ],
+)
+def test_options_without_a_counterpart(module, message):
+    module = module()
+    module.build((2, 3, I) if not isinstance(module, L.Dense) else (None, I))
+    with pytest.raises((TypeError, ValueError, UserWarning), match=message):
+        rj.interop.from_keras(module)
+
+
+def test_other_messages():
+    with pytest.raises(ValueError, match=r"has no weights yet; build it"):
+        rj.interop.from_keras(L.GRU(H))
+    conv = L.ConvLSTM1D(2, 3)
+    conv.build((None, None, 4, 2))
+    with pytest.raises(ValueError, match=r"must have padding='same', got 'valid'"):
+        rj.interop.from_keras(conv)
+    model = keras.Sequential([L.Input((None, I)), L.Masking(), L.GRU(H)])
+    with pytest.raises(TypeError, match=r"got Masking"):
+        rj.interop.from_keras(model)
+    model = keras.Sequential([L.Input((None, I)), L.GRU(H), L.Dense(2, activation="relu")])
+    with pytest.raises(ValueError, match=r"becomes a Readout only if it is linear.*got activation 'relu'"):
+        rj.interop.from_keras(model)
+    for cell, message in [
+        (rj.LSTM(H, peephole=True), r"to_keras: Keras has no LSTM\(4, peephole=True\); it has Elman"),
+        (rj.Elman(H, activation="gelu"), r"Keras has no Elman"),
+        (rj.RNN(rj.LearnedCarry(rj.GRU(H))), r"LearnedCarry has no counterpart there"),
+        (rj.Sequential(rj.RNN(rj.GRU(H), reverse=True), rj.RNN(rj.GRU(H))), r"only the last may be reversed"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            rj.interop.to_keras(cell, new_params(cell))
