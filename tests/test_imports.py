@@ -32,7 +32,19 @@ ROW = {name: row for row, names in enumerate(LAYERS) for name in names}
 def test_import_loads_neither_flax_nor_torch_nor_matplotlib():
     code = "import sys, rnnjax; print(*{m.split('.')[0] for m in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"flax", "torch", "matplotlib", "orbax", "optax", "keras", "haiku", "equinox", "onnx", "rich", "scipy.stats"}
+    heavy = {
+        "flax",
+        "torch",
+        "matplotlib",
+        "orbax",
+        "optax",
+        "keras",
+        "haiku",
+        "equinox",
+        "onnx",
+        "rich",
+        "scipy.stats",
+    }
     assert "jax" in loaded and not heavy & set(loaded)
 
 
