@@ -102,6 +102,11 @@ ZOO: list[Entry] = [
     Entry(rj.OrthogonalRNN(4)),
     Entry(rj.OrthogonalRNN(4, parametrization="cayley")),
     Entry(rj.UnitaryRNN(4)),
+    Entry(rj.StackRNN(4, stacks=2, depth=3)),
+    Entry(rj.TapeRNN(4, slots=4, width=2)),
+    Entry(rj.RateRNN(4, dale=0.5, noise=0.1), noisy=True),
+    Entry(rj.RateRNN(4, rank=2, learn_tau=True)),
+    Entry(rj.EchoState(6, density=0.5)),
     # -- wrappers
     Entry(rj.Dropout(rj.GRU(4), 0.5), noisy=True),
     Entry(rj.Stack(rj.LSTM(4), rj.Elman(4))),

@@ -16,6 +16,7 @@ from rnnjax.cells.janet import JANET
 from rnnjax.cells.jordan import Jordan
 from rnnjax.cells.linear_gates import RGLRU, SRU, MinGRU, MinLSTM
 from rnnjax.cells.lstm import LSTM, LSTMCarry
+from rnnjax.cells.memory import StackRNN, StackRNNCarry, TapeRNN, TapeRNNCarry
 from rnnjax.cells.minimal import MGU, UGRNN, LightRU, LiGRU, MinimalRNN
 from rnnjax.cells.multiplicative import MultiplicativeLSTM, MultiplicativeLSTMCarry
 from rnnjax.cells.mutants import MUT1, MUT2, MUT3
@@ -23,6 +24,8 @@ from rnnjax.cells.nas import NAS, NASCarry
 from rnnjax.cells.orthogonal import AntisymmetricRNN, OrthogonalRNN, UnitaryRNN
 from rnnjax.cells.oscillator import LEM, CoRNN, OscillatorCarry, UnICORNN
 from rnnjax.cells.qrnn import QRNN, QRNNCarry
+from rnnjax.cells.rate import RateRNN
+from rnnjax.cells.reservoir import EchoState, ridge
 from rnnjax.cells.scrn import SCRN, SCRNCarry
 from rnnjax.cells.selective import S6
 from rnnjax.cells.state_space import LRU, S4D, S5
@@ -72,6 +75,7 @@ __all__ = [
     "ConvLSTM",
     "ConvLSTMCarry",
     "DeltaNet",
+    "EchoState",
     "Elman",
     "FastGRNN",
     "FastRNN",
@@ -94,11 +98,17 @@ __all__ = [
     "OscillatorCarry",
     "QRNNCarry",
     "RANCarry",
+    "RateRNN",
     "SCRNCarry",
     "SLSTMCarry",
+    "StackRNN",
+    "StackRNNCarry",
     "TGRUCarry",
     "TLSTMCarry",
+    "TapeRNN",
+    "TapeRNNCarry",
     "UnICORNN",
     "UnitaryRNN",
     "catalogue",
+    "ridge",
 ]

@@ -119,7 +119,8 @@ class LinearAttention:
 class DeltaNet:
     """Fast weights that correct themselves: each step replaces what the memory holds under its key.
 
-    ``q, k = unit(silu(x W_q)), unit(silu(x W_k))``; ``v = x W_v``; ``b = sigmoid(x w_b)``; ``S' = S + b k (v - S^T k)^T``; ``y = S'^T q``;
+    ``q, k = unit(silu(x W_q)), unit(silu(x W_k))``; ``v = x W_v``; ``b = sigmoid(x w_b)``; ``S' = S + b k (v - S^T k)^T``;
+    ``y = S'^T q``;
     all of it for each head on its own.
 
     features: H. heads: N, dividing H. key_features: K of each head, default H / N. chunk_size: as in `LinearAttention`.

@@ -77,7 +77,10 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("AntisymmetricRNN", "stable", "Chang et al. 2019, arXiv:1902.09689", False),
     ("OrthogonalRNN", "orthogonal", "Lezcano-Casado, Martinez-Rubio 2019, arXiv:1901.08428", False),
     ("UnitaryRNN", "orthogonal", "Arjovsky, Shah, Bengio 2016, arXiv:1511.06464", False),
-    # linear in time, orthogonal, continuous, oscillators, memory, rate networks, reservoirs
+    ("StackRNN", "memory", "Joulin, Mikolov 2015, arXiv:1503.01007", False),
+    ("TapeRNN", "memory", "Graves, Wayne, Danihelka 2014, arXiv:1410.5401", False),
+    ("RateRNN", "neuroscience", "Song, Yang, Wang 2016, PLoS Computational Biology 12(2)", False),
+    ("EchoState", "reservoir", "Jaeger 2001, GMD report 148", False),
 )
 
 

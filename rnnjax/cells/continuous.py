@@ -126,7 +126,8 @@ class LTC:
 
     features: H. tau: time constant at the start. dt: length of a step. elapsed: the last feature of x is the step's length, in the unit
     of tau. unfolds: L. activation: "sigmoid" or "tanh".
-    params: ``input`` W ``[I, H]``, ``recurrent`` U ``[H, H]``, ``bias`` b ``[H]``, ``reversal`` A ``[H]``, ``tau`` ``[H]`` (the time constant
+    params: ``input`` W ``[I, H]``, ``recurrent`` U ``[H, H]``, ``bias`` b ``[H]``, ``reversal`` A ``[H]``, ``tau`` ``[H]``
+    (the time constant
     is ``softplus(tau)``). carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: f is one layer, as in the paper's algorithm 1, which writes tanh; with f below zero the step can divide by zero once
@@ -186,7 +187,8 @@ class CfC:
     ``s = sigmoid(-f dt)``; ``h' = s g + (1 - s) k``; ``y = h'``; ``lecun_tanh(z) = 1.7159 tanh(2z/3)``.
 
     features: H. backbone: units of the shared layer b. dt: length of a step. elapsed: the last feature of x is the step's length, in any
-    one unit. params: ``backbone`` ``[I + H, units]``, ``backbone_bias``, ``heads`` ``[units, 3H]``, ``heads_bias`` in the order (f, g, k).
+    one unit. params: ``backbone`` ``[I + H, units]``, ``backbone_bias``, ``heads`` ``[units, 3H]``, ``heads_bias`` in the
+    order (f, g, k).
     carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: equation 10 of the paper; its authors' code writes the gate as ``sigmoid(a dt + b)`` with two heads in place of f, and

@@ -36,7 +36,8 @@ class AntisymmetricRNN:
     ``y = h'``.
 
     features: H. epsilon: step length. gamma: diffusion, which keeps Euler's method stable. gated: the paper's second form.
-    params: ``input`` V ``[I, H]`` (gated: ``[I, 2H]``, order (update, gate)), ``recurrent`` W ``[H, H]`` whose antisymmetric part alone acts,
+    params: ``input`` V ``[I, H]`` (gated: ``[I, 2H]``, order (update, gate)), ``recurrent`` W ``[H, H]`` whose
+    antisymmetric part alone acts,
     ``bias`` b. carry: h ``[*B, H]``. y: ``[*B, H]``. Start: W normal / sqrt(H), V lecun.
 
     Variant: row vectors, so A here is the paper's transposed. Errors: ValueError unless epsilon > 0 and gamma >= 0.
@@ -99,12 +100,14 @@ def cayley(a: jax.Array) -> jax.Array:
 class OrthogonalRNN:
     """A simple network whose recurrence is exactly orthogonal, whatever the optimiser does to its parameters.
 
-    ``h' = act(x W + h Q + b)``; ``Q = expm(A)`` ("exp", expRNN) or ``Q = (1 + A)^{-1} (1 - A) D`` ("cayley", scoRNN), ``A = K - K^T`` with K
+    ``h' = act(x W + h Q + b)``; ``Q = expm(A)`` ("exp", expRNN) or ``Q = (1 + A)^{-1} (1 - A) D`` ("cayley", scoRNN),
+    ``A = K - K^T`` with K
     strictly upper triangular, D a fixed diagonal of signs. ``y = h'``.
 
     features: H. parametrization: "exp" or "cayley". negative: how many of D's signs are -1 (with "cayley"; the paper's rho).
     activation: "modrelu" (``relu(|h| + b) sign(h)``, b inside it) or any of `Elman`'s.
-    params: ``input`` W ``[I, H]``, ``recurrent`` K ``[H, H]`` (upper triangle used), ``bias`` b ``[H]``. carry: h ``[*B, H]``. y: ``[*B, H]``.
+    params: ``input`` W ``[I, H]``, ``recurrent`` K ``[H, H]`` (upper triangle used), ``bias`` b ``[H]``. carry: h
+    ``[*B, H]``. y: ``[*B, H]``.
 
     Q is made once a sequence, outside the loop. Start: A block-diagonal with angles uniform in -pi .. pi (Helfrich's, the default of
     expRNN's authors) for "exp"; ``A = tan(angle / 2)`` blocks, angles in 0 .. pi/2, for "cayley", as scoRNN's; b zero.
@@ -169,12 +172,15 @@ class OrthogonalRNN:
 class UnitaryRNN:
     """The unitary evolution network: a complex recurrence made of phases, reflections and Fourier transforms.
 
-    ``h' = modrelu(M h + V x, b)``; ``M = D_3 R_2 F^-1 D_2 P R_1 F D_1`` with D diagonal phases, ``R = 1 - 2 v v^H / |v|^2`` reflections, F the unitary
+    ``h' = modrelu(M h + V x, b)``; ``M = D_3 R_2 F^-1 D_2 P R_1 F D_1`` with D diagonal phases, ``R = 1 - 2 v v^H / |v|^2``
+    reflections, F the unitary
     Fourier transform and P a fixed permutation; ``y = Re(h' C) + c``.
 
     features: H, of the complex state and of the output alike.
-    params: ``phases`` ``[3, H]`` angles of D, ``reflection_real``, ``reflection_imag`` ``[2, H]``, ``input_real``, ``input_imag`` V ``[I, H]``,
-    ``bias`` b ``[H]``, ``output_real``, ``output_imag`` C ``[H, H]``, ``output_bias`` c ``[H]``. carry: h ``[*B, H]`` complex64 (complex128
+    params: ``phases`` ``[3, H]`` angles of D, ``reflection_real``, ``reflection_imag`` ``[2, H]``, ``input_real``,
+    ``input_imag`` V ``[I, H]``,
+    ``bias`` b ``[H]``, ``output_real``, ``output_imag`` C ``[H, H]``, ``output_bias`` c ``[H]``. carry: h ``[*B, H]``
+    complex64 (complex128
     where all is float64). y: ``[*B, H]`` real.
 
     Variant: P is drawn once, from NumPy's generator with seed 0, and part of the definition. The paper learns its

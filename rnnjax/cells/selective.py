@@ -35,7 +35,8 @@ class S6:
 
     features: H. state: N numbers for each feature. rank: of the product that makes dt, default ceil(H / 16).
     discretization: "zoh" as in the paper; its authors' code has "euler". dt_min, dt_max: dt at u = 0 starts between them.
-    params: ``rate_down`` ``[H, R]``, ``rate_up`` ``[R, H]``, ``rate_bias`` b ``[H]``, ``write`` W_B, ``read`` W_C ``[H, N]``, ``log_decay``
+    params: ``rate_down`` ``[H, R]``, ``rate_up`` ``[R, H]``, ``rate_bias`` b ``[H]``, ``write`` W_B, ``read`` W_C
+    ``[H, N]``, ``log_decay``
     ``[H, N]``, ``skip`` D ``[H]``, and only where I differs from H ``input`` V ``[I, H]``. carry: h ``[*B, H, N]``. y: ``[*B, H]``.
 
     Variant: the selective scan itself; the expansion, short convolution, SiLU and output gate of a Mamba block go round it.

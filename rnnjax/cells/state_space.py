@@ -150,7 +150,8 @@ class S4D:
 
     features: H. state: N, even; its N/2 conjugate pairs are kept as N/2 complex numbers for each feature.
     start: "lin", ``A_n = -1/2 + i pi n``; "inv", ``A_n = -1/2 + i N/pi (N / (2n + 1) - 1)``. dt_min, dt_max: dt starts between them.
-    params: ``log_dt`` ``[H]``, ``log_decay``, ``angle`` ``[H, N/2]``, ``output_real``, ``output_imag`` C ``[H, N/2]``, ``skip`` D ``[H]``,
+    params: ``log_dt`` ``[H]``, ``log_decay``, ``angle`` ``[H, N/2]``, ``output_real``, ``output_imag`` C ``[H, N/2]``,
+    ``skip`` D ``[H]``,
     and only where I differs from H ``input`` V ``[I, H]``. carry: h ``[*B, H, N/2]`` complex. y: ``[*B, H]`` real.
 
     Variant: the S4D kernel itself; the GELU, the mixing of features and the residual of an S4 block go round it.
@@ -233,7 +234,8 @@ class S5:
     carry: h ``[*B, N/2]`` complex. y: ``[*B, H]`` real.
 
     Start: A the eigenvalues of the normal part of HiPPO-LegS, B and C random in its basis.
-    Linear in time. Errors: ValueError unless state is a multiple of 2 blocks. Source: Smith, Warrington, Linderman 2023, arXiv:2208.04933.
+    Linear in time. Errors: ValueError unless state is a multiple of 2 blocks. Source: Smith, Warrington, Linderman 2023,
+    arXiv:2208.04933.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> cell, xs = rj.S5(4, state=8), jnp.ones((5, 2, 3))

@@ -35,7 +35,8 @@ class SLSTM:
     ``c' = f' c + i' tanh(z)``; ``n' = f' n + i'``; ``h' = sigmoid(o) c' / n'``; ``y = h'``, log f being ``log sigmoid(f)`` or f itself.
 
     features: H. heads: N; memories mix within a head only, so R is block-diagonal. forget: "sigmoid" or "exp".
-    params: ``input`` W ``[I, 4H]``, ``recurrent`` R ``[N, H/N, 4H/N]``, ``bias`` b ``[4H]``, gates in the order (candidate, input, forget,
+    params: ``input`` W ``[I, 4H]``, ``recurrent`` R ``[N, H/N, 4H/N]``, ``bias`` b ``[4H]``, gates in the order (candidate,
+    input, forget,
     output), within each head for R. carry: ``SLSTMCarry(h, c, n, m)``. y: ``[*B, H]``.
 
     Variant: the paper allows both forget gates; "sigmoid" is the default of the authors' code. The group norm after the cell is left
@@ -107,13 +108,15 @@ class MLSTM:
     """The LSTM of xLSTM with a matrix memory, written and read by keys.
 
     ``q, k, v = x W_q, x W_k / sqrt(K), x W_v``; ``i = exp(x w_i + b_i)``; ``f = sigmoid(x w_f + b_f)`` (or exp);
-    ``C' = f C + i k v^T``; ``n' = f n + i k``; ``y = sigmoid(x W_o + b_o) C'^T q / max(|n' . q|, 1)``; all of it for each head on its own.
+    ``C' = f C + i k v^T``; ``n' = f n + i k``; ``y = sigmoid(x W_o + b_o) C'^T q / max(|n' . q|, 1)``; all of it for each
+    head on its own.
     Kept in the carry are ``exp(-m) C`` and ``exp(-m) n`` with ``m' = max(log f + m, log i)``, so that nothing overflows.
 
     features: H. heads: N, dividing H. key_features: K of each head, default H / N. forget: "sigmoid" or "exp".
     chunk_size: steps at a time for ``method="associative"`` (no effect on values).
     params: ``query``, ``key`` ``[I, N K]``, ``value`` ``[I, H]``, ``gates`` ``[I, 2N]`` and ``gates_bias`` (input, forget),
-    ``output_gate`` ``[I, H]`` and ``output_gate_bias``. carry: ``MLSTMCarry(memory, normaliser, stabiliser)``, the memory transposed to the paper's. y: ``[*B, H]``.
+    ``output_gate`` ``[I, H]`` and ``output_gate_bias``. carry: ``MLSTMCarry(memory, normaliser, stabiliser)``, the memory
+    transposed to the paper's. y: ``[*B, H]``.
 
     Start: biases of the forget gate from 3 to 6 over the heads, as the authors'. The norm after the cell is left to the block round it.
     Linear in time. Errors: as `SLSTM`. Source: Beck et al. 2024, arXiv:2405.04517, section 2.3.
