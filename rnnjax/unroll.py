@@ -111,7 +111,7 @@ def roll(
     if method == "loop":
         last, ys = _python_loop(body, start, steps, time, how["reverse"])
     else:
-        last, ys = scan(body, start, steps, length=time, **how)
+        last, ys = scan(body, start, steps, **how)  # the length is that of xs, which may be symbolic
     return last, zero_invalid(cell, ys, steps.valid)
 
 

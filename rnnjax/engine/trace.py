@@ -108,6 +108,8 @@ def trace(f: Callable, init: Any, xs: Any, length: int | None, reverse: bool, un
         return jax.tree.unflatten(tree, [look(after, a) for a in jaxpr.outvars])
 
     p = loop.params
+    if not isinstance(p["length"], int):
+        return Traced(plain, reason="the number of steps is symbolic (jax.export)")
     n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
     graph = to_graph(p["jaxpr"], operands[:n])
     return Traced(plain, graph, operands[n:m], operands[m:], p["length"], p["reverse"], p["unroll"], finish)

@@ -1,7 +1,7 @@
 """Weights from and to other libraries, safetensors files, and exported artefacts. Each library is imported when used."""
 
 from rnnjax.interop.equinox import from_equinox, to_equinox
-from rnnjax.interop.export import Exported, export, load_exported
+from rnnjax.interop.exporting import Exported, export, load_exported
 from rnnjax.interop.haiku import from_haiku, to_haiku
 from rnnjax.interop.keras import from_keras
 from rnnjax.interop.keras_write import to_keras

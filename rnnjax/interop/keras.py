@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from rnnjax.base import layer_names
@@ -160,13 +161,14 @@ def _read_cell(cell: Any) -> tuple[Any, Any]:
     return readers[name](cell)
 
 
-def _array(variable: Any) -> np.ndarray:
+def _array(variable: Any) -> Any:
     import keras
 
-    return np.asarray(keras.ops.convert_to_numpy(variable.value))
+    value = variable.value
+    return value if isinstance(value, jax.core.Tracer) else np.asarray(keras.ops.convert_to_numpy(value))
 
 
-def _weights(cell: Any) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def _weights(cell: Any) -> tuple[Any, Any, list[Any]]:
     return _array(cell.kernel), _array(cell.recurrent_kernel), [_array(cell.bias)] if cell.use_bias else []
 
 

@@ -50,7 +50,7 @@ def random_layer(seed):
     return getattr(L, c["kind"])(H, go_backwards=c["backwards"], **options)
 
 
-@pytest.mark.parametrize("seed", [*range(5), *[pytest.param(s, marks=pytest.mark.slow) for s in range(5, 40)]])
+@pytest.mark.parametrize("seed", [*range(3), *[pytest.param(s, marks=pytest.mark.slow) for s in range(3, 40)]])
 def test_layers_forward_gradients_masks_and_back(seed):
     module, xs = randomised(random_layer(seed)), data(seed, B, T, I)
     layer, params = rj.interop.from_keras(module)
@@ -61,8 +61,10 @@ def test_layers_forward_gradients_masks_and_back(seed):
     weights = data(seed + 1, *expected.shape)
     flipped = weights[:, ::-1] if flip else weights
 
+    fixed = [v.value for v in module.non_trainable_variables]
+
     def theirs(values, xs):
-        return (weights * module.stateless_call(values, [], xs)[0]).sum()
+        return (weights * module.stateless_call(values, fixed, xs)[0]).sum()
 
     def ours(values, xs):
         for variable, value in zip(module.trainable_variables, values):
@@ -171,7 +173,7 @@ def test_activations_mean_the_same():
 def test_float64_and_bfloat16_are_kept():
     for dtype in ("float64", "bfloat16"):
         with jax.enable_x64(dtype == "float64"):
-            module = L.LSTM(H, dtype=dtype)
+            module = L.LSTM(H, dtype=dtype, recurrent_initializer="zeros")  # Keras's orthogonal has no bfloat16
             module.build((None, None, I))
             layer, params = rj.interop.from_keras(module)
             assert {str(a.dtype) for a in jax.tree.leaves(params)} == {dtype}
