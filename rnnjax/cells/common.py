@@ -51,7 +51,7 @@ def layer_norm(z: jax.Array, gain: jax.Array, epsilon: float = 1e-5) -> jax.Arra
 
     The mean and variance of half precision are taken in float32.
     """
-    wide = z.astype(jnp.promote_types(z.dtype, jnp.float32))
+    wide = z.astype(jnp.float32) if z.dtype.itemsize < 4 else z
     centred = wide - wide.mean(-1, keepdims=True)
     scale = jax.lax.rsqrt(jnp.mean(centred * centred, axis=-1, keepdims=True) + epsilon)
     return (centred * scale).astype(z.dtype) * gain
