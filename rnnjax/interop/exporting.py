@@ -42,8 +42,9 @@ def export(
 
     x: ONE step's input ``[*B, I]`` or its ShapeDtypeStruct; every batch axis of it becomes symbolic, T too.
     lengths: the sequence takes ``(xs, lengths)``, int32 ``[*B]``. how: other arguments of `rnnjax.unroll` that fit any length
-    (``time_axis``, ``truncate``, ``unroll``). Without a key, so noise is off. The artefacts are StableHLO (``exported.sequence.mlir_module()``),
-    run wherever JAX runs, and need neither rnnjax nor the parameters; JAX keeps them loadable for six months at least.
+    (``time_axis``, ``truncate``, ``unroll``). Without a key, so noise is off. The artefacts are StableHLO
+    (``exported.sequence.mlir_module()``), run wherever JAX runs, and need neither rnnjax nor the parameters; JAX keeps them
+    loadable for six months at least.
     A layer that reads backward (`Bidirectional`) has no step that knows the future: its step runs both directions on one input.
     Errors: ValueError for an unknown platform or one without lowering, TypeError for what is no cell or layer.
 
