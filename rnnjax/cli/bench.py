@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+
+from rnnjax.cli.settings import count
 
 
 def run(args: argparse.Namespace) -> int:
-    """Times the library against its peers."""
-    importlib.import_module("rnnjax.bench").run()
+    """Prints the table of `rnnjax.bench.run`."""
+    from rnnjax import bench
+
+    bench.run(quick=not args.full, repeats=args.repeats)
     return 0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``rnnjax bench``."""
+    parser.add_argument(
+        "--full", action="store_true", help="the whole grid of shapes (minutes); by default three small ones"
+    )
+    parser.add_argument(
+        "--repeats", type=count, default=5, metavar="N", help="timings of each, of which the median counts"
+    )
