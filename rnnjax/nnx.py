@@ -32,11 +32,11 @@ class RNN(nnx.Module):
     """
 
     def __init__(self, cell: Any, x: Any, *, rngs: nnx.Rngs | int | jax.Array) -> None:
-        rngs = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
+        streams: Any = rngs if isinstance(rngs, nnx.Rngs) else nnx.Rngs(rngs)
         self.layer = nnx.static(as_layer("nnx.RNN", cell))
         self.deterministic = False
-        self.rngs = rngs.dropout.fork() if "dropout" in rngs or "default" in rngs else None
-        self.rnn = nnx.data(jax.tree.map(nnx.Param, self.layer.init(rngs.params(), x)))
+        self.rngs = streams.dropout.fork() if "dropout" in streams or "default" in streams else None
+        self.rnn = nnx.data(jax.tree.map(nnx.Param, self.layer.init(streams.params(), x)))
 
     @property
     def params(self) -> Any:

@@ -10,7 +10,7 @@ from rnnjax.base import name_of
 from rnnjax.cells import GRU, IRNN, LSTM, ConvLSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host
-from rnnjax.interop.keras import ACTIVATIONS, GRU_ORDER, LSTM_ORDER, MERGES
+from rnnjax.interop.keras_read import ACTIVATIONS, GRU_ORDER, LSTM_ORDER, MERGES
 from rnnjax.interop.levels import LAYERS, Level, Unit, only, read, stacked
 from rnnjax.wrappers import Dropout, Readout, Stack
 

@@ -287,7 +287,8 @@ def _dropout(graph: _Graph, nodes: list[Any]) -> float:
         if n.op_type == "Dropout":
             given = graph.constant(n.input[1]) if len(n.input) > 1 and n.input[1] else None
             old = [a.f for a in n.attribute if a.name == "ratio"]
-            rates.append(float(given) if given is not None else old[0] if old else 0.5)
+            rate = given if given is not None else old[0] if old else 0.5
+            rates.append(float(str(np.float32(rate))))  # 0.1, not the float32 nearest to it in float64
     if len(rates) > 1:
         raise ValueError(f"{FROM}: several Dropout nodes between two layers")
     return rates[0] if rates else 0.0

@@ -159,7 +159,7 @@ def _merge(graph: _Graph, level: Level, scope: str, y: str) -> str:
         axis = graph.constant(f"{scope}.directions", np.asarray([1]))
         if len(level.units) == 1:
             return graph.add("Squeeze", [y, axis])
-        return graph.add(REDUCE[level.merge], [y, axis], keepdims=0)
+        return graph.add(REDUCE[str(level.merge)], [y, axis], keepdims=0)
     if level.merge != "concat":
         raise TypeError(f"{TO}: one sequence of outputs comes out of a level, got Bidirectional(merge={level.merge!r})")
     turned = graph.add("Transpose", [y], perm=[0, 2, 1, 3])

@@ -163,10 +163,10 @@ def _write(unit: Unit, input_shape: tuple[int, ...] | None) -> tuple[str, dict[s
         return "LSTM", {"hidden_size": cell.features}, {"/linear": linear}
     if type(cell) is GRU and not cell.reset_after and not cell.layer_norm:
         w, u, b, _ = (a if a is None else gates.negate(a, GRU_ORDER, "z") for a in gates.write_gru(params, GRU_ORDER))
-        return "GRU", {"hidden_size": cell.features}, {"": {"w_i": w, "w_h": u, "b": 0 * w[0] if b is None else b}}
+        return "GRU", {"hidden_size": cell.features}, {"": {"w_i": w, "w_h": u, "b": _or_zeros(b, w)}}
     if type(cell) is IRNN or (type(cell) is Elman and cell.activation == "relu"):
         w, u, b = gates.write_elman(params)
-        parts = {"/linear": {"w": w, "b": 0 * w[0] if b is None else b}, "/linear_1": {"w": u}}
+        parts = {"/linear": {"w": w, "b": _or_zeros(b, w)}, "/linear_1": {"w": u}}
         return "VanillaRNN", {"hidden_size": cell.features, "double_bias": False}, parts
     if type(cell) is ConvLSTM and not cell.peephole:
         return _write_conv(unit, input_shape)
@@ -174,6 +174,10 @@ def _write(unit: Unit, input_shape: tuple[int, ...] | None) -> tuple[str, dict[s
         f"{TO}: Haiku has no {name_of(cell)}; it has Elman with relu, LSTM without variants, GRU(reset_after=False) and "
         "ConvLSTM(peephole=False)"
     )
+
+
+def _or_zeros(bias: Any, w: Any) -> Any:
+    return namespace(w).zeros(w.shape[-1:], w.dtype) if bias is None else bias
 
 
 def _write_conv(

@@ -13,8 +13,8 @@ from rnnjax.cells import GRU, LSTM, Elman
 from rnnjax.interop import flax_cells as cells
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host, to_jax
+from rnnjax.interop.flax_linen import merge_function
 from rnnjax.interop.levels import LAYERS, Level, Unit, build, only, read
-from rnnjax.interop.linen import merge_function
 
 if TYPE_CHECKING:
     from flax import nnx

@@ -160,14 +160,14 @@ def _write_cell(unit: Unit) -> tuple[str, dict[str, Any], dict[str, Any]]:
     elif type(cell) is IRNN or (type(cell) is Elman and cell.activation in ("tanh", "relu")):
         name, (w, u, b) = "RNN", gates.write_elman(params)
         c = None if b is None else 0 * b
-        options["nonlinearity"] = "relu" if type(cell) is IRNN else cell.activation
+        options["nonlinearity"] = getattr(cell, "activation", "relu")
     else:
         raise TypeError(
             f"{TO}: torch has no {name_of(cell)}; it has Elman with tanh or relu, LSTM with or without projection "
             "(no peephole, coupled or layer_norm) and GRU(reset_after=True)"
         )
     hr = host(params["projection"]).T if "projection" in params else None
-    tensors = dict(zip(NAMES, (w.T, u.T, b, c, hr), strict=True))
+    tensors: dict[str, Any] = dict(zip(NAMES, (w.T, u.T, b, c, hr), strict=True))
     return name, options | {"hidden_size": cell.features}, tensors
 
 
