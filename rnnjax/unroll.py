@@ -122,7 +122,7 @@ def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
     def body(old: Carry, step: Step) -> tuple[Carry, Any]:
         carry = old
         if step.reset is not None:
-            carry = select(step.reset, fresh, carry)
+            carry = select(_restarts(step), fresh, carry)
         if step.cut is not None:
             carry = select(step.cut, jax.lax.stop_gradient(carry), carry)
         new, y = call_step(cell, params, carry, step.x, step.key)
@@ -130,6 +130,16 @@ def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
         return (new if step.valid is None else select(step.valid, new, old)), y
 
     return body
+
+
+def _restarts(step: Step) -> jax.Array:
+    """Where the cell sees the fresh carry: at resets, and where the step is left out, so that a NaN waiting there for its
+    reset reaches no gradient."""
+    if step.valid is None:
+        return step.reset
+    ndim = max(step.reset.ndim, step.valid.ndim)
+    reset, valid = (f.reshape(f.shape + (1,) * (ndim - f.ndim)) for f in (step.reset, step.valid))
+    return reset | ~valid
 
 
 def _python_loop(body: Any, carry: Carry, steps: Step, time: int, reverse: bool) -> tuple[Carry, Any]:

@@ -25,7 +25,9 @@ LENGTHS = np.array([5, 3, 0])
 MASK = np.ones((T, B), bool)
 MASK[1, 0] = MASK[1, 1] = False
 RESET = np.zeros((T, B), bool)
-RESET[3, 0] = RESET[0, 1] = True  # sequence 1 starts with NaN, which must not survive the reset
+RESET[3, 0] = RESET[0, 1] = RESET[2, 1] = (
+    True  # read either way, sequence 1 starts with NaN, which must not survive the reset
+)
 INSIDE = np.arange(T)[:, None] < LENGTHS
 VALID = INSIDE & MASK
 
@@ -110,11 +112,11 @@ def plain_loop(step: Any, params: Any, carry: Any, fresh: Any, xs: Any, valid: A
     return carry, jax.tree.map(lambda *y: np.stack(y), *ys), seen
 
 
-def back_in_time(c: Case, fresh: Any, xs: Any, seen: Any, ct_carry: Any, ct_ys: Any):
+def back_in_time(c: Case, fresh: Any, xs: Any, seen: Any, order: Any, ct_carry: Any, ct_ys: Any):
     """Cotangents for the float leaves of params and start, and for xs, by one step's vector-Jacobian product at a time."""
     ct_params, ct_fresh = [np.zeros_like(p) for p in floats(c.params)], [np.zeros_like(a) for a in floats(fresh)]
     ct_xs = np.zeros_like(xs)
-    for t in reversed(range(T)):
+    for t in reversed(order):
         blank = [np.zeros_like(a) for a in ct_carry]
         ct_y = where(VALID[t], [y[t] for y in ct_ys], [np.zeros_like(y[t]) for y in ct_ys])
         into = where(VALID[t], ct_carry, blank)
@@ -134,38 +136,43 @@ def initial(c: Case, p: list[Any]) -> list[Any]:
 # -- the suite ---------------------------------------------------------------------------------------------------------
 
 
-def everything_at_once(c: Case, linear: bool) -> Any:
-    """One compiled function: the gradient with lengths, holes, resets and junk; reversed in the other layout; associative."""
+def everything_at_once(c: Case, reverse: bool, linear: bool) -> Any:
+    """One compiled function: values and gradients with lengths, holes, resets and junk, batch first when reversed."""
+    axis = int(reverse)
+    turn = functools.partial(jax.tree.map, lambda a: jnp.moveaxis(jnp.asarray(a), 0, axis))
 
-    def loss(p, carry, xs, w_carry, w_ys, method="scan"):
+    def loss(p, carry, xs, w_carry, w_ys, cell, method="scan"):
         carry, ys = rj.unroll(
-            c.cell, with_floats(c.params, p), xs, carry=with_floats(c.start, carry),
-            lengths=LENGTHS, mask=MASK, reset=RESET, method=method,
+            cell, with_floats(c.params, p), turn(xs), carry=with_floats(c.start, carry), time_axis=axis, reverse=reverse,
+            lengths=LENGTHS, mask=turn(MASK), reset=turn(RESET), method=method,
         )  # fmt: skip
+        ys = jax.tree.map(lambda y: jnp.moveaxis(y, axis, 0), ys)
         pairs = zip(floats((carry, ys)), (*w_carry, *w_ys), strict=True)
         return sum(jnp.sum(a * w).real for a, w in pairs), (carry, ys)
 
     @functools.partial(quick_compile, static_argnums=0)
     @chex.assert_max_traces(n=1)
-    def run(cell, p, carry, xs, padded, w_carry, w_ys):
-        forward = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(p, carry, xs, w_carry, w_ys)
-        swapped = jnp.moveaxis(padded, 0, 1)
-        backward = rj.unroll(cell, with_floats(c.params, p), swapped, lengths=LENGTHS, reverse=True, time_axis=1)
-        parallel = loss(p, carry, xs, w_carry, w_ys, "associative")[1] if linear else None
-        return forward, backward, parallel
+    def run(cell, *args):
+        sequential = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*args, cell)
+        return sequential, loss(*args, cell, "associative")[1] if linear else None
 
     return run
 
 
-@everything
-def test_every_sequence_option_equals_a_plain_loop_in_values_and_gradients(entry: Entry) -> None:
+# Every entry in one direction, half of them in each; the other directions take as long again.
+DIRECTIONS = [pytest.param(e, bool(i % 2), id=e.id) for i, e in enumerate(ZOO)]
+OTHERS = [pytest.param(e, not i % 2, id=f"{e.id} other way", marks=pytest.mark.slow) for i, e in enumerate(ZOO)]
+
+
+@pytest.mark.parametrize("entry, reverse", DIRECTIONS + OTHERS)
+def test_every_sequence_option_equals_a_plain_loop_in_values_and_gradients(entry: Entry, reverse: bool) -> None:
     c = case(entry)
-    tolerance = dict(rtol=2e-4 * entry.tolerance, atol=2e-5 * entry.tolerance)
+    order = range(T)[::-1] if reverse else range(T)
     fresh = jax.device_get(c.cell.initial_carry(c.params, c.xs[0]))
     clean = where(VALID, c.xs, np.float32(0))
-    last, ys, seen = plain_loop(c.step, c.params, c.start, fresh, clean, VALID, RESET, range(T), None)
+    last, ys, seen = plain_loop(c.step, c.params, c.start, fresh, clean, VALID, RESET, order, None)
     w_carry, w_ys = normal(5, floats(last)), normal(6, floats(ys))
-    ct_params, ct_start, ct_xs, ct_fresh = back_in_time(c, fresh, clean, seen, w_carry, w_ys)
+    ct_params, ct_start, ct_xs, ct_fresh = back_in_time(c, fresh, clean, seen, order, w_carry, w_ys)
     from_fresh = jax.vjp(functools.partial(initial, c), floats(c.params))[1]([jnp.asarray(a) for a in ct_fresh])[0]
     ct_params = [a + b for a, b in zip(ct_params, from_fresh)]
 
@@ -173,20 +180,17 @@ def test_every_sequence_option_equals_a_plain_loop_in_values_and_gradients(entry
     for a in floats(start):
         a[1] = np.nan
     chex.clear_trace_counter()
-    run = everything_at_once(c, entry.linear)
-    junk, padded = where(VALID, c.xs, np.float32(np.nan)), where(INSIDE, c.xs, np.float32(np.nan))
-    args = (floats(c.params), floats(start), junk, padded, w_carry, w_ys)
-    (grads, (carry, outputs)), reverse, parallel = jax.device_get(run(c.cell, *args))
+    run = everything_at_once(c, reverse, entry.linear)
+    args = (floats(c.params), floats(start), where(VALID, c.xs, np.float32(np.nan)), w_carry, w_ys)
+    (grads, (carry, outputs)), parallel = jax.device_get(run(c.cell, *args))
     run(eval(repr(c.cell), vars(rj)), *args)  # an equal cell, the same shapes: nothing is traced again
 
+    tolerance = dict(rtol=2e-4 * entry.tolerance, atol=2e-5 * entry.tolerance)
     chex.assert_trees_all_equal_structs(carry, c.start)
     chex.assert_trees_all_close((carry, outputs), (last, ys), **tolerance)
     chex.assert_trees_all_close(grads, (ct_params, ct_start, ct_xs), **tolerance)
     if parallel is not None:
         chex.assert_trees_all_close(parallel, (last, ys), **tolerance)
-    none = np.zeros_like(RESET)
-    last, ys, _ = plain_loop(c.step, c.params, fresh, fresh, c.xs, INSIDE, none, reversed(range(T)), None)
-    chex.assert_trees_all_close(reverse, (last, jax.tree.map(lambda y: np.moveaxis(y, 0, 1), ys)), **tolerance)
 
 
 @everything
