@@ -31,7 +31,7 @@ def choose(eqns: list[Eqn], needed: Iterable[Var], free: set[Var], stored: set[V
     """The values to store so that `needed` can be had. `free` cost nothing, `stored` are stored anyway."""
     made = producers(eqns)
     network = Network()
-    seen: set[Var] = set()
+    seen: dict[Var, None] = {}  # ordered: the same program for the same body, in every process
     todo = [v for v in needed if v not in free]
     for v in todo:
         network.add((v, 1), "sink", NEVER)
@@ -39,7 +39,7 @@ def choose(eqns: list[Eqn], needed: Iterable[Var], free: set[Var], stored: set[V
         v = todo.pop()
         if v in seen:
             continue
-        seen.add(v)
+        seen[v] = None
         cost = recompute_cost(made.get(v), v)
         network.add("source", (v, 0), cost)
         network.add((v, 0), (v, 1), (READ if v in stored else STORE) * nbytes(v) + 1)
