@@ -196,3 +196,21 @@ def _output_of(layer: Any, params: Params, x: Any) -> Any:
     xs = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), x)
     ys = jax.eval_shape(lambda p, xs: layer(p, xs)[1], params, xs)
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), ys)
+
+
+def as_layer(owner: str, cell: Any) -> Any:
+    """A layer as it is, a cell as ``RNN(cell)``. Raises: TypeError naming ``owner`` for anything else."""
+    if isinstance(cell, (RNN, Bidirectional, Sequential)):
+        return cell
+    if hasattr(cell, "init") and hasattr(cell, "initial_carry"):
+        return RNN(cell)
+    raise TypeError(f"{owner}: takes a cell or a layer of rnnjax, got {name_of(cell)}")
+
+
+def step_of(xs: Any, time_axis: int) -> Any:
+    """The shape of one step of ``xs``, as ``init`` takes it."""
+
+    def one(x: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(x.shape[:time_axis] + x.shape[time_axis + 1 :], x.dtype)
+
+    return jax.tree.map(one, xs)

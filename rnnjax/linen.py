@@ -6,7 +6,7 @@ from typing import Any
 
 from flax import linen as nn
 
-from rnnjax.interop.modules import as_layer, step_of
+from rnnjax.layers import as_layer, step_of
 
 
 class RNN(nn.Module):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from rnnjax.interop.modules import as_layer
+from rnnjax.layers import as_layer
 
 
 class RNN(nnx.Module):

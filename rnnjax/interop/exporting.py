@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from rnnjax.interop.modules import as_layer
+from rnnjax.layers import as_layer
 from rnnjax.wrappers.learned_carry import as_dicts, shaped_like
 
 PLATFORMS = ("cpu", "cuda", "tpu")
