@@ -209,17 +209,21 @@ def test_orthogonal_with_modrelu(parametrization: str, negative: int) -> None:
         h = np.sign(z) * np.maximum(np.abs(z) + p["bias"], 0)
         wanted.append(h)
     close(ys, wanted, rtol=1e-3)  # modReLU divides by sqrt(z^2 + 1e-10), not by |z|
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(("parametrization", "peer", "factor"), [("exp", "matrix_exp", 1), ("cayley", "cayley", -2)])
+def test_orthogonal_parametrizations_are_torchs(parametrization: str, peer: str, factor: int) -> None:
+    """torch's A comes from a lower triangle, and its Cayley map is (1 - A/2)^-1 (1 + A/2)."""
     torch = pytest.importorskip("torch")
-    linear = torch.nn.Linear(H, H, bias=False).double()
-    torch.nn.utils.parametrizations.orthogonal(
-        linear, orthogonal_map={"exp": "matrix_exp"}.get(parametrization, "cayley")
-    )
-    base = linear.parametrizations.weight[0]
-    ours = (
-        base.forward(torch.tensor(np.tril(a, -1) if parametrization == "exp" else -2 * np.tril(a, -1))).detach().numpy()
-    )
-    ours = ours @ np.asarray(getattr(base, "base", torch.eye(H)).detach()).T if hasattr(base, "base") else ours
-    assert ours.shape == (H, H)
+    layer = torch.nn.Linear(H, H, bias=False).double()
+    torch.nn.utils.parametrizations.orthogonal(layer, orthogonal_map=peer, use_trivialization=False)
+    with jax.enable_x64(True):
+        k = np.random.default_rng(0).normal(size=(H, H))
+        q = rj.OrthogonalRNN(H, parametrization=parametrization).recurrence({"recurrent": jnp.asarray(k)})
+    a = np.triu(k, 1) - np.triu(k, 1).T
+    theirs = layer.parametrizations.weight[0](torch.tensor(np.tril(factor * a, -1))).detach().numpy()
+    np.testing.assert_allclose(q, theirs, rtol=1e-9, atol=1e-12)
 
 
 def test_orthogonal_and_unitary_recurrences_keep_norms() -> None:
@@ -363,18 +367,8 @@ def test_echo_state_forgets_its_start_and_is_not_trained() -> None:
     params = cell.init(jax.random.key(0), xs[0])
     ends = [rj.unroll(cell, params, xs, carry=c)[0] for c in (jnp.ones(20), -jnp.ones(20))]
     np.testing.assert_allclose(ends[0], ends[1], atol=1e-6)
-    far = rj.unroll(
-        rj.EchoState(20, radius=3.0, activation="identity"),
-        params | {"recurrent": 6 * params["recurrent"]},
-        xs[:20],
-        carry=jnp.ones(20),
-    )[0]
-    near = rj.unroll(
-        rj.EchoState(20, radius=3.0, activation="identity"),
-        params | {"recurrent": 6 * params["recurrent"]},
-        xs[:20],
-        carry=-jnp.ones(20),
-    )[0]
+    wild, echo = params | {"recurrent": 6 * params["recurrent"]}, rj.EchoState(20, activation="identity")
+    far, near = (rj.unroll(echo, wild, xs[:20], carry=c)[0] for c in (jnp.ones(20), -jnp.ones(20)))
     assert np.abs(far - near).max() > 1
     grads, into_x = jax.grad(lambda p, xs: jnp.sum(rj.unroll(cell, p, xs)[1] ** 2), argnums=(0, 1))(params, xs)
     assert all(not np.any(g) for g in jax.tree.leaves(grads)) and np.any(into_x)
