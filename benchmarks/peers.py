@@ -45,8 +45,14 @@ def linen(cell: Any, params: Any, mode: str) -> Callable:
 def nnx(cell: Any, params: Any, mode: str) -> Callable:
     from flax import nnx
 
-    graph, state = nnx.split(rj.interop.to_nnx(rj.RNN(cell), params))
-    return compile_jax(state, lambda s, xs: nnx.merge(graph, s)(xs, time_major=True), mode)
+    graph, state, rest = nnx.split(rj.interop.to_nnx(rj.RNN(cell), params), nnx.Param, ...)
+
+    def ys(state, xs):
+        zero = jnp.zeros((xs.shape[1], cell.features), xs.dtype)
+        carry = (zero, zero) if isinstance(cell, rj.LSTM) else zero
+        return nnx.merge(graph, state, rest)(xs, time_major=True, initial_carry=carry)
+
+    return compile_jax(state, ys, mode)
 
 
 def haiku(cell: Any, params: Any, mode: str) -> Callable:

@@ -62,7 +62,7 @@ def odd(p: Any, carry: Any, x: jax.Array) -> Any:
     u, v = jnp.split(p["u"], 2, axis=-1)
     a, b = jnp.split(jnp.concatenate([x, h], axis=-1) @ jnp.concatenate([p["w"], p["u"]]) + p["b"], 2, axis=-1)
     b = b - jnp.mean(b, axis=-1, keepdims=True)
-    trace = 0.9 * trace + jax.nn.softplus(a)
+    trace = 0.9 * trace + 0.1 * jax.nn.sigmoid(a)
     h = jnp.tanh(b + (trace * h) @ v + h @ u.T)
     return (h, trace), h
 
@@ -77,7 +77,7 @@ def make_problem(cell: str, shape: Shape) -> tuple[Any, jax.Array, Any, jax.Arra
     n = GATES[cell] * h
     p = {
         "w": jax.random.normal(keys[0], (i, n)) / np.sqrt(i),
-        "u": jax.random.normal(keys[1], (h, n)) / np.sqrt(h) / (2 if cell == "odd" else 1),
+        "u": jax.random.normal(keys[1], (h, n)) / np.sqrt(h) / (8 if cell == "odd" else 1),
         "b": 0.1 * jax.random.normal(keys[2], (n,)),
     }
     zero = jnp.zeros((b, h))
