@@ -37,7 +37,7 @@ def flax_value_and_grads(apply, variables, xs, weights):
     return ys, grads
 
 
-SLOW = ("lstm", "simple", "mgu without reset")
+SLOW = ("lstm", "optimized", "simple", "mgu", "mgu without reset")
 
 
 def some_slow(names):
@@ -72,7 +72,7 @@ def test_linen_cells_forward_gradients_and_back(name):
     same(params_again, new)
 
 
-@pytest.mark.parametrize("merge", ["concat", "mul", pytest.param("sum", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("merge", ["concat", *[pytest.param(m, marks=pytest.mark.slow) for m in ("mul", "sum")]])
 def test_linen_bidirectional_stack_with_lengths(merge):
     layer = rj.Sequential(rj.Bidirectional(rj.GRU(H), rj.LSTM(H), merge=merge), rj.RNN(rj.LSTM(2), reverse=True))
     params = new_params(layer)
@@ -118,7 +118,9 @@ def nnx_cells():
     }
 
 
-@pytest.mark.parametrize("name", some_slow(["lstm", "optimized", "gru", "simple", "residual"]))
+@pytest.mark.parametrize(
+    "name", ["optimized", "gru", *[pytest.param(n, marks=pytest.mark.slow) for n in ("lstm", "simple", "residual")]]
+)
 def test_nnx_cells_forward_gradients_and_back(name):
     module, expected_cell = nnx_cells()[name]
     xs, weights = jnp.asarray(data(0, B, T, I)), data(1, B, T, H)

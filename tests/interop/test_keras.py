@@ -50,7 +50,7 @@ def random_layer(seed):
     return getattr(L, c["kind"])(H, go_backwards=c["backwards"], **options)
 
 
-@pytest.mark.parametrize("seed", [*range(3), *[pytest.param(s, marks=pytest.mark.slow) for s in range(3, 40)]])
+@pytest.mark.parametrize("seed", [*range(2), *[pytest.param(s, marks=pytest.mark.slow) for s in range(2, 40)]])
 def test_layers_forward_gradients_masks_and_back(seed):
     module, xs = randomised(random_layer(seed)), data(seed, B, T, I)
     layer, params = rj.interop.from_keras(module)
