@@ -82,7 +82,8 @@ def explain(error: Exception) -> str | None:
         full = (
             error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "too large" in text
         )
-        what = "the disk is full" if full else text.splitlines()[0]
+        plain = f"{error.strerror} ({error.filename})" if error.strerror and error.filename else text.splitlines()[0]
+        what = "the disk is full" if full else plain
         return f"cannot write the run: {what}; what was written before is kept, make room or give another --out, then --resume"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return "not enough memory for this network; try a smaller --hidden, --layers, --batch or --time"

@@ -26,6 +26,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains, then prints a sample, the baselines beside the result, and where everything was written."""
     settings, out = (resumed if args.resume else begun)(args)
     task = make_task(settings)
+    start = beginning(settings, task)
     if args.resume:
         check_same_data(task, folders.read_config(out)[1], out)
         folders.write_config(out, config_of(settings, task))  # --steps may be new
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         folders.make_folder(out, config_of(settings, task))
     print(task.title)
     print(f"{task.cell}, {settings.steps} steps of {settings.batch} x {settings.time}, writing to {out}", flush=True)
-    result = train(settings, task, out, args.resume)
+    result = train(settings, task, start, out, args.resume)
     if result.stopped == "interrupted":
         at = int(result.state.step)
         print(f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume")
@@ -42,9 +43,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(settings: Settings, task: Task, out: Path, resume: bool) -> rj.train.Fit:
+def train(settings: Settings, task: Task, start: tuple[Any, ...], out: Path, resume: bool) -> rj.train.Fit:
     """The run itself. Raises: BadInput if the checkpoint in ``out`` is of another shape."""
-    params, optimizer, carry, noise = beginning(settings, task)
+    params, optimizer, carry, noise = start
     options: dict[str, Any] = {"validate_every": settings.validate_every, "patience": settings.patience}
     try:
         return rj.train.fit(
@@ -70,10 +71,16 @@ def train(settings: Settings, task: Task, out: Path, resume: bool) -> rj.train.F
 
 
 def beginning(settings: Settings, task: Task) -> tuple[Any, optax.GradientTransformation, Any, Any]:
-    """Parameters, optimiser, carry and key of the noise (None without dropout), from the seed alone."""
+    """Parameters, optimiser, carry and key of the noise (None without dropout), from the seed alone.
+
+    Raises: BadInput if the cell cannot read one vector a step (images, say).
+    """
     first, noise = jax.random.split(jax.random.key(settings.seed))
     example = jnp.zeros(task.example.shape, task.example.dtype)
-    params = task.cell.init(first, example)
+    try:
+        params = task.cell.init(first, example)
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"--cell {settings.cell} cannot be used on these data: {error}") from None
     warm_up = max(1, settings.steps // 20)
     rate = optax.warmup_cosine_decay_schedule(
         0.0, settings.rate, warm_up, max(settings.steps, warm_up + 1), settings.rate / 100

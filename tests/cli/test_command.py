@@ -259,6 +259,7 @@ def test_bad_table(content, message, tmp_path, capsys):
     ("flags", "message"),
     [
         (["--cell", "lstn"], "there is no cell 'lstn'; did you mean 'lstm'?"),
+        (["--cell", "convlstm"], "--cell convlstm cannot be used on these data: ConvLSTM(256): x must be"),
         (["--hidden", "-3"], "argument --hidden: must be at least 1"),
         (["--layers", "0"], "argument --layers: must be at least 1"),
         (["--steps", "many"], "argument --steps: must be a whole number, got 'many'"),
