@@ -29,14 +29,17 @@ class Progress:
             return
         self._bar.update(self._task, completed=step)
         if line is not None:
-            self._bar.update(self._task, **{"valid" if line.get("split") == "valid" else "train": _words(line)})
+            unit, number = _newest(line)
+            which = "valid" if line.get("split") == "valid" else "train"
+            self._bar.update(self._task, **{which: number, "unit": unit})
 
 
-def _words(line: dict[str, Any]) -> str:
+def _newest(line: dict[str, Any]) -> tuple[str, str]:
+    """The unit and the number of a metrics line, the most telling one first."""
     for name in ("bits_per_char", "mse", "loss"):
         if line.get(name) is not None:
-            return f"{line[name]:.3f} {name.replace('_', ' ')}"
-    return "not finite"
+            return name.replace("_", " "), f"{line[name]:.3f}"
+    return "loss", "not finite"
 
 
 def _bar(steps: int) -> tuple[Any, Any]:
@@ -44,6 +47,6 @@ def _bar(steps: int) -> tuple[Any, Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    words = TextColumn("train {task.fields[train]} · valid {task.fields[valid]}")
-    bar = Bar(BarColumn(30), MofNCompleteColumn(), TimeRemainingColumn(), words, console=Console(stderr=True))
-    return bar, bar.add_task("", total=steps, train="-", valid="-")
+    words = TextColumn("{task.fields[unit]} {task.fields[train]}, held out {task.fields[valid]}")
+    bar = Bar(BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), words, console=Console(stderr=True))
+    return bar, bar.add_task("", total=steps, unit="loss", train="-", valid="-")
