@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, NamedTuple
 
 import jax
@@ -62,7 +63,8 @@ def unroll(
     checkpoint: None, a segment length or "sqrt": same values and gradients, less memory, one more forward pass.
     truncate: gradients stop at every k-th step counted from where the run starts; values unchanged.
     matmul_dtype: operands of products with weights in this dtype, sums in float32; everything else unchanged.
-    method: "scan", "loop" (a plain Python loop, the definition), "associative" (cells linear in time).
+    method: "scan", "loop" (a plain Python loop, the definition), "associative" (cells linear in time), "deer",
+        "quasi_deer", "elk" (Newton's method in parallel over time, any cell: `rnnjax.parallel.newton`).
 
     What lies in masked steps, NaN included, changes nothing: neither values nor gradients.
     Errors: ValueError/TypeError naming the cell, the argument, what was expected and what came, at trace time.
@@ -77,37 +79,54 @@ def unroll(
     """
     check_choice("unroll", "method", method, METHODS)
     _check_checkpoint(cell, checkpoint)
+    params, steps, time = prepared_steps(
+        cell, params, xs, lengths=lengths, mask=mask, reset=reset, reverse=reverse, time_axis=time_axis, key=key,
+        truncate=truncate,
+    )  # fmt: skip
+    how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype)
+    carry, ys = roll(cell, params, carry, steps, time, method, how)
+    return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys) if time_axis else ys
+
+
+def prepared_steps(
+    cell: Any,
+    params: Params,
+    xs: Any,
+    *,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+    time_axis: int = 0,
+    key: Key = None,
+    truncate: int | None = None,
+) -> tuple[Params, Step, int]:
+    """The arguments of `unroll` read and checked: params of this sequence, what each step reads (time first), how many."""
     xs, time = _read_time(cell, xs, time_axis)
-    keys = None if key is None else jax.random.split(key, time)
     valid = _validity(cell, xs, time, lengths, mask, time_axis)
     steps = Step(
         x=_blank_out(xs, valid),
-        key=keys,
+        key=None if key is None else jax.random.split(key, time),
         valid=valid,
         reset=_flags(cell, "reset", reset, xs, time, time_axis),
         cut=_cuts(cell, truncate, time, reverse, lengths),
     )
-    params = prepare(cell, params, sequence_key(key), one_step(steps).x)
-    how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype)
-    carry, ys = roll(cell, params, carry, steps, time, method, how)
-    return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys) if time_axis else ys
+    return prepare(cell, params, sequence_key(key), one_step(steps).x), steps, time
 
 
 def roll(
     cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
 ) -> Any:
     """Runs prepared steps: layer by layer for cells that offer it (``unroll_layers``), else in one loop."""
-    if method in ("deer", "quasi_deer", "elk"):
-        raise NotImplementedError(f"unroll: method={method!r} is not in this release; use method='scan' (same values)")
     layers = getattr(cell, "unroll_layers", None)
     if layers is not None and method != "loop":
         return layers(params, carry, steps, lambda c, p, s, st: roll(c, p, s, st, time, method, how))
     if method == "associative":
-        from rnnjax.parallel import associative
-
-        return associative.roll(cell, params, carry, steps, time, how)
+        return importlib.import_module("rnnjax.parallel.associative").roll(cell, params, carry, steps, time, how)
+    if method in ("deer", "quasi_deer", "elk"):
+        return importlib.import_module("rnnjax.parallel.newton").roll(cell, params, carry, steps, time, method, how)
     start, fresh = start_carry(cell, params, carry, steps)
-    body = _body(cell, params, fresh, start)
+    body = loop_body(cell, params, fresh, start)
     if method == "loop":
         last, ys = _python_loop(body, start, steps, time, how["reverse"])
     else:
@@ -118,7 +137,7 @@ def roll(
 # -- the loop body -----------------------------------------------------------------------------------------------------
 
 
-def _body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
+def loop_body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
     def body(old: Carry, step: Step) -> tuple[Carry, Any]:
         carry = old
         if step.reset is not None:

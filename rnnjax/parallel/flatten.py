@@ -1,0 +1,54 @@
+"""A carry as one real vector for each batch element, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax.base import Carry, name_of
+
+
+class Flat(NamedTuple):
+    """pack: carry -> ``[*B, d]``; unpack: back, to the shapes and dtypes it came from."""
+
+    pack: Callable[[Carry], jax.Array]
+    unpack: Callable[[jax.Array], Carry]
+
+
+def flatten_carry(cell: Any, carry: Carry, batch: tuple[int, ...]) -> Flat:
+    """How to write carries like ``carry`` as vectors. Complex parts count twice; batch axes that a part lacks count for none.
+
+    Errors: TypeError for parts that are not floating point: they have no derivative.
+    """
+    leaves, structure = jax.tree.flatten(carry)
+    for leaf in leaves:
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise TypeError(
+                f"{name_of(cell)}: Newton's method needs a floating point carry, got a part of {leaf.dtype}; use method='scan'"
+            )
+    batch = batch if all(leaf.shape[: len(batch)] == batch for leaf in leaves) else ()
+    dtype = max((jnp.finfo(leaf.dtype).dtype for leaf in leaves), key=lambda d: jnp.finfo(d).bits)
+
+    def pack(carry: Carry) -> jax.Array:
+        parts = [part for leaf in jax.tree.leaves(carry) for part in _real_parts(leaf)]
+        return jnp.concatenate([p.reshape(*batch, -1).astype(dtype) for p in parts], axis=-1)
+
+    def unpack(vector: jax.Array) -> Carry:
+        out, at = [], 0
+        for leaf in leaves:
+            size, parts = math.prod(leaf.shape[len(batch) :]), []
+            for _ in range(1 + jnp.iscomplexobj(leaf)):
+                parts.append(vector[..., at : at + size].reshape(leaf.shape).astype(jnp.finfo(leaf.dtype).dtype))
+                at += size
+            out.append(jax.lax.complex(*parts) if len(parts) == 2 else parts[0])
+        return jax.tree.unflatten(structure, out)
+
+    return Flat(pack, unpack)
+
+
+def _real_parts(leaf: jax.Array) -> tuple[jax.Array, ...]:
+    return (leaf.real, leaf.imag) if jnp.iscomplexobj(leaf) else (leaf,)

@@ -1,0 +1,243 @@
+"""Newton's method over time: all steps of any cell at once, again and again until the trajectory solves its equation.
+
+The carries ``s_1 .. s_T`` of a roll solve ``s_t - f(s_{t-1}, x_t) = 0``. One Newton step linearises every f at the present guess, which
+leaves an affine recurrence ``e_t = J_t e_{t-1} + r_t`` in the correction, and that is an associative scan. After i steps at
+least i carries are right, so that T steps always suffice; one does for a recurrence that is linear, a few for one that
+forgets. "deer" keeps the whole J (Lim et al. 2024, arXiv:2309.12252), "quasi_deer" its diagonal, "elk" damps the step, which is
+then the mean of a Kalman smoother (Gonzalez et al. 2024, arXiv:2407.19115).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax.base import Carry, Key, Params, check_choice, name_of
+from rnnjax.parallel import kalman
+from rnnjax.parallel.flatten import flatten_carry
+from rnnjax.unroll import Step, loop_body, prepared_steps, start_carry, zero_invalid
+
+METHODS = ("deer", "quasi_deer", "elk")
+
+
+class Report(NamedTuple):
+    """What Newton's method did: the last carry, ys ``[T, *B, O]``, how many steps it took, whether it converged, and how far off it was.
+
+    residual: largest ``|s_t - f(s_{t-1}, x_t)|``, relative to ``1 + |s_t|``. Where it has not converged, carry and ys are
+    the sequential ones.
+    """
+
+    carry: Any
+    ys: Any
+    iterations: jax.Array
+    converged: jax.Array
+    residual: jax.Array
+
+
+def newton(
+    cell: Any,
+    params: Params,
+    xs: Any,
+    *,
+    carry: Carry | None = None,
+    lengths: Any = None,
+    mask: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+    key: Key = None,
+    method: str = "deer",
+    max_iterations: int | None = None,
+    tolerance: float | None = None,
+    damping: float = 0.1,
+) -> Report:
+    """`rnnjax.unroll` by Newton's method in parallel over time, with a report.
+
+    cell, params, xs, carry, lengths, mask, reset, reverse, key: as in `rnnjax.unroll`, time first.
+    method: "deer", full Jacobians, memory T d^2 for d numbers in the carry; "quasi_deer", their diagonals, memory T d, more steps; "elk",
+    full Jacobians with a trust region, for recurrences on which the plain step overshoots.
+    max_iterations: default T. tolerance: on the residual, default 16 units of rounding. damping: where "elk" starts.
+    Where it does not converge the sequential answer is returned: slow, not wrong. Derivatives of any order are those of the
+    recurrence itself (by the implicit function theorem, solved in parallel), not of the iteration.
+    Errors: as `rnnjax.unroll`; TypeError for a carry with integers, ValueError for an unknown method.
+
+    >>> import jax, jax.numpy as jnp, rnnjax as rj
+    >>> cell, xs = rj.LRU(4), jnp.ones((9, 3))
+    >>> report = rj.parallel.newton(cell, cell.init(jax.random.key(0), xs[0]), xs)
+    >>> int(report.iterations), bool(report.converged)
+    (1, True)
+    """
+    check_choice("newton", "method", method, METHODS)
+    params, steps, time = prepared_steps(
+        cell, params, xs, lengths=lengths, mask=mask, reset=reset, key=key, reverse=reverse
+    )
+    options = _Options(method, max_iterations, tolerance, damping)
+    return _run(cell, params, carry, steps, time, reverse, options)
+
+
+def roll(
+    cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
+) -> tuple[Carry, Any]:
+    """What `rnnjax.unroll` does for ``method="deer"`` and its kin."""
+    for name in ("checkpoint", "matmul_dtype"):
+        if how[name] is not None:
+            raise ValueError(
+                f"{name_of(cell)}: method={method!r} takes no {name}, got {how[name]!r}; drop it or use method='scan'"
+            )
+    report = _run(cell, params, carry, steps, time, how["reverse"], _Options(method, None, None, 0.1))
+    return report.carry, report.ys
+
+
+class _Options(NamedTuple):
+    method: str
+    max_iterations: int | None
+    tolerance: float | None
+    damping: float
+
+
+class _Problem(NamedTuple):
+    """step ``(s [*B, d], step) -> s``: one step on flat carries. start ``[*B, d]``. steps: what they read, in the order of the run."""
+
+    step: Callable[[jax.Array, Step], jax.Array]
+    start: jax.Array
+    steps: Step
+
+    def after(self, s: jax.Array) -> jax.Array:
+        """``f(s_{t-1}, x_t)`` for all t at once."""
+        return jax.vmap(self.step)(self.before(s), self.steps)
+
+    def before(self, s: jax.Array) -> jax.Array:
+        return jnp.concatenate([self.start[None], s[:-1]])
+
+
+def _run(
+    cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, reverse: bool, options: _Options
+) -> Report:
+    start, fresh = start_carry(cell, params, carry, steps)
+    steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps) if reverse else steps
+    body = loop_body(cell, params, fresh, start)
+    if time == 0:
+        last, ys = jax.lax.scan(body, start, steps)
+        return Report(last, ys, jnp.int32(0), jnp.bool_(True), jnp.zeros(()))
+    flat = flatten_carry(cell, start, _batch_axes(cell, steps))
+    problem = _Problem(lambda s, step: flat.pack(body(flat.unpack(s), step)[0]), flat.pack(start), steps)
+    s, (iterations, residual, converged) = _solve(problem, time, options)
+    carries = jax.vmap(flat.unpack)(problem.before(s))
+    ys = jax.vmap(lambda c, step: body(c, step)[1])(carries, steps)
+    ys = zero_invalid(cell, ys, steps.valid)
+    ys = jax.tree.map(lambda y: jnp.flip(y, 0), ys) if reverse else ys
+    return Report(flat.unpack(s[-1]), ys, iterations.astype(jnp.int32), converged > 0, residual)
+
+
+def _batch_axes(cell: Any, steps: Step) -> tuple[int, ...]:
+    x = jax.tree.leaves(steps.x)[0]
+    return x.shape[1 : max(1, x.ndim - getattr(cell, "input_ndim", 1))]
+
+
+def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, Any]:
+    """The trajectory ``[T, *B, d]``, differentiable by the implicit function theorem."""
+    free = problem._replace(steps=problem.steps._replace(cut=None))
+
+    def residual(s: jax.Array) -> jax.Array:
+        return s - problem.after(s)
+
+    def solve(_: Any, guess: jax.Array) -> Any:
+        s, report = _iterate(free, guess, time, options)
+        sequential = lambda: jax.lax.scan(lambda s, step: (free.step(s, step),) * 2, free.start, free.steps)[1]
+        floats = jax.tree.map(lambda a: a.astype(jnp.float32), report)  # custom_root knows no other tangents
+        return jax.lax.cond(report[2], lambda: s, sequential), floats
+
+    guess = jnp.zeros((time, *problem.start.shape), problem.start.dtype)
+    return jax.lax.custom_root(residual, guess, solve, _solve_linear, has_aux=True)
+
+
+# -- the iteration -----------------------------------------------------------------------------------------------------
+
+
+def _iterate(problem: _Problem, guess: jax.Array, time: int, options: _Options) -> Any:
+    most = time if options.max_iterations is None else options.max_iterations
+    eps = float(jnp.finfo(guess.dtype).eps)
+    tolerance = 16 * eps if options.tolerance is None else options.tolerance
+    state = (guess, problem.after(guess), jnp.int32(0), jnp.asarray(options.damping, guess.dtype))
+
+    def going(state: Any) -> jax.Array:
+        s, after, count, _ = state
+        return (count < most) & ~(_distance(s, after) <= tolerance)
+
+    def step(state: Any) -> Any:
+        s, after, count, damping = state
+        new = s + _correction(problem, s, after - s, damping, options.method)
+        new = jnp.where(jnp.isfinite(new), new, 0)  # what overflowed starts anew; the carries already right are kept
+        new_after = problem.after(new)
+        if options.method == "elk":
+            better = jnp.sum((new_after - new) ** 2) <= jnp.sum((after - s) ** 2)
+            damping = jnp.where(better, 0.1 * damping, jnp.minimum(10 * damping, 1e6))
+            new, new_after = (jnp.where(better, a, b) for a, b in ((new, s), (new_after, after)))
+        return new, new_after, count + 1, damping
+
+    s, after, count, _ = jax.lax.while_loop(going, step, state)
+    residual = _distance(s, after)
+    return s, (count, residual, residual <= tolerance)
+
+
+def _distance(s: jax.Array, after: jax.Array) -> jax.Array:
+    return jnp.max(jnp.abs(after - s) / (1 + jnp.abs(s)), initial=0)
+
+
+def _correction(problem: _Problem, s: jax.Array, r: jax.Array, damping: Any, method: str) -> jax.Array:
+    """e with ``e_t = J_t e_{t-1} + r_t``; with "elk" the e that fits this and zero best, weighted 1 to damping."""
+    if method == "quasi_deer":
+        return _diagonal_scan(_jacobian_diagonals(problem, s), r)
+    j = _jacobians(problem, s)
+    return _matrix_scan(j, r) if method == "deer" else kalman.smooth(j, r, damping)
+
+
+def _pushed(problem: _Problem, s: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    """``direction [d] -> J_t direction`` for all t and all batch elements at once, which do not act on one another."""
+    before = problem.before(s)
+    _, push = jax.linearize(lambda b: jax.vmap(problem.step)(b, problem.steps), before)
+    return lambda direction: push(jnp.broadcast_to(direction, before.shape))
+
+
+def _jacobians(problem: _Problem, s: jax.Array) -> jax.Array:
+    """``[T, *B, d, d]``."""
+    return jax.vmap(_pushed(problem, s), out_axes=-1)(jnp.eye(s.shape[-1], dtype=s.dtype))
+
+
+def _jacobian_diagonals(problem: _Problem, s: jax.Array) -> jax.Array:
+    """``[T, *B, d]``, one column at a time, so that no matrix is kept."""
+    push = _pushed(problem, s)
+    one = lambda i: jnp.take(push(jax.nn.one_hot(i, s.shape[-1], dtype=s.dtype)), i, axis=-1)
+    return jnp.moveaxis(jax.lax.map(one, jnp.arange(s.shape[-1])), 0, -1)
+
+
+def _diagonal_scan(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jax.lax.associative_scan(lambda p, q: (q[0] * p[0], q[0] * p[1] + q[1]), (a, b))[1]
+
+
+def _matrix_scan(a: jax.Array, b: jax.Array) -> jax.Array:
+    def then(p: Any, q: Any) -> Any:
+        return q[0] @ p[0], kalman.times(q[0], p[1]) + q[1]
+
+    return jax.lax.associative_scan(then, (a, b))[1]
+
+
+# -- derivatives -------------------------------------------------------------------------------------------------------
+
+
+def _solve_linear(g: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
+    """z with ``g(z) = y``, ``g(z)_t = z_t - J_t z_{t-1}``: in parallel, or in order where the products of J overflow."""
+    basis = jnp.eye(y.shape[-1], dtype=y.dtype)
+    j = jax.vmap(lambda e: jnp.broadcast_to(e, y.shape) - g(jnp.broadcast_to(e, y.shape)), out_axes=-1)(basis)
+    total = jax.lax.associative_scan(lambda p, q: q @ p, jax.lax.stop_gradient(j).at[0].set(0))
+    return jax.lax.cond(jnp.isfinite(total).all(), _matrix_scan, _in_order, j, y)
+
+
+def _in_order(j: jax.Array, y: jax.Array) -> jax.Array:
+    def step(z: jax.Array, at: Any) -> Any:
+        z = kalman.times(at[0], z) + at[1]
+        return z, z
+
+    return jax.lax.scan(step, jnp.zeros_like(y[0]), (j, y))[1]
