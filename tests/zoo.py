@@ -69,7 +69,7 @@ ZOO: list[Entry] = [
     Entry(rj.CFN(4)),
     Entry(rj.ATR(4)),
     Entry(rj.STAR(4)),
-    Entry(rj.TRNN(4)),
+    Entry(rj.TRNN(4), linear=True),
     Entry(rj.TGRU(4)),
     Entry(rj.TLSTM(4)),
     # -- convolutional

@@ -51,7 +51,7 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("CFN", "additive", "Laurent, von Brecht 2016, arXiv:1612.06212", False),
     ("ATR", "additive", "Zhang, Xiong, Su, Lin, Zhang 2018, arXiv:1810.12546", False),
     ("STAR", "additive", "Turkoglu, D'Aronco, Wegner, Schindler 2019, arXiv:1911.11033", False),
-    ("TRNN", "strongly typed", "Balduzzi, Ghifary 2016, arXiv:1602.02218", False),
+    ("TRNN", "strongly typed", "Balduzzi, Ghifary 2016, arXiv:1602.02218", True),
     ("TGRU", "strongly typed", "Balduzzi, Ghifary 2016, arXiv:1602.02218", False),
     ("TLSTM", "strongly typed", "Balduzzi, Ghifary 2016, arXiv:1602.02218", False),
     ("MinGRU", "linear in time", "Feng et al. 2024, arXiv:2410.01201", True),

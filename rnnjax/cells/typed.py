@@ -1,4 +1,8 @@
-"""Strongly typed networks: everything learned depends on inputs only, the state is mixed elementwise. Linear in time."""
+"""Strongly typed networks: everything learned depends on inputs only, the state is mixed elementwise.
+
+All three are linear in their state; `TRNN` offers ``method="associative"``, the other two carry their last input as well and
+run step by step.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, zeros_like_step
 from rnnjax.cells.common import check_step, gate_params
+from rnnjax.cells.recurrence import Affine, linear_step
 
 
 @cell
@@ -18,7 +23,7 @@ class TRNN:
     ``z = x W``; ``f = sigmoid(x V + b)``; ``h' = f h + (1 - f) z``; ``y = h'``.
 
     features: H. params: ``input`` ``[I, 2H]``, blocks (W, V), ``bias`` b ``[H]``. carry: h ``[*B, H]``.
-    Start: lecun, b zero. Source: Balduzzi and Ghifary 2016, arXiv:1602.02218.
+    Start: lecun, b zero. Linear in time. Source: Balduzzi and Ghifary 2016, arXiv:1602.02218.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> cell, xs = rj.TRNN(4), jnp.ones((5, 3))
@@ -38,12 +43,17 @@ class TRNN:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_step(self, params, carry, x, ("input", "bias"))
+    def elements(self, params: Any, x: jax.Array) -> Affine:
         z, f = jnp.split(x @ params["input"], 2, axis=-1)
         f = jax.nn.sigmoid(f + params["bias"])
-        h = f * carry + (1 - f) * z
-        return h, h
+        return Affine(decay=f, increment=(1 - f) * z)
+
+    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+        return carry
+
+    def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
+        check_step(self, params, carry, x, ("input", "bias"))
+        return linear_step(self, params, carry, x)
 
 
 class TGRUCarry(NamedTuple):
