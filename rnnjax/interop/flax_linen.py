@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 FROM, TO = "from_flax", "to_flax"
 
 
-def from_flax(module: nn.Module, variables: Any) -> tuple[Any, Any]:
+def from_flax(module: nn.Module, variables: Any = None) -> tuple[Any, Any]:
     """A linen layer with its variables as ``(layer, params)``, a linen cell as ``(cell, params)``, the same numbers.
 
     module: `nn.LSTMCell`, `OptimizedLSTMCell`, `GRUCell`, `SimpleCell`, `MGUCell`, `ConvLSTMCell`, or `nn.RNN`,
-    `nn.Bidirectional`, `nn.Sequential` of them. variables: ``{"params": ...}`` or what lies inside.
+    `nn.Bidirectional`, `nn.Sequential` of them. variables: ``{"params": ...}`` or what lies inside; a bound module
+    (``module.bind(variables)``) has them already.
     ``reverse`` becomes ``RNN(cell, reverse=True)``, whose ys keep input order (Flax flips them unless ``keep_order``).
     `MGUCell` becomes a `GRU` with equal gates, without ``reset_gate`` a `UGRNN` (Flax's definition is not the paper's);
     ``residual`` of `SimpleCell` is the identity added to U; `ConvLSTMCell`'s run-time forget bias goes into the bias.
@@ -37,7 +38,9 @@ def from_flax(module: nn.Module, variables: Any) -> tuple[Any, Any]:
     """
     from flax import linen as nn
 
-    params = nn.meta.unbox(variables)
+    if variables is None and getattr(module, "scope", None) is None:
+        raise TypeError(f"{FROM}: a linen module has no parameters of its own; pass from_flax(module, variables)")
+    params = nn.meta.unbox(module.variables if variables is None else variables)
     params = params["params"] if isinstance(params, Mapping) and "params" in params else params
     if isinstance(module, nn.recurrent.RNNCellBase):
         cell, params = _read_cell(module, params)

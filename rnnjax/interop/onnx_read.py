@@ -66,9 +66,18 @@ def _load(model: Any) -> Any:
         loaded = onnx.load_model_from_string(model) if isinstance(model, bytes) else onnx.load(os.fspath(model))
     except DecodeError as error:
         raise ValueError(f"{FROM}: {name} is not a whole ONNX model: {error}") from None
-    if not loaded.ir_version or not loaded.graph.node:
-        raise ValueError(f"{FROM}: {name} is not a whole ONNX model: it has no graph")
+    if not loaded.ir_version or not loaded.graph.node or not loaded.opset_import:
+        raise ValueError(f"{FROM}: {name} is not a whole ONNX model: it has no graph or no opset")
     return loaded
+
+
+def _to_array(tensor: Any) -> np.ndarray:
+    from onnx import numpy_helper
+
+    try:
+        return numpy_helper.to_array(tensor)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{FROM}: the tensor {tensor.name!r} cannot be read: {error}") from None
 
 
 # -- finding the operators ---------------------------------------------------------------------------------------------
@@ -78,10 +87,8 @@ class _Graph:
     """One (sub)graph: where each name comes from, and constants evaluated when asked for."""
 
     def __init__(self, proto: Any, model: Any, outer: _Graph | None) -> None:
-        from onnx import numpy_helper
-
         self.proto, self.model, self.outer = proto, model, outer
-        self.constants = {t.name: numpy_helper.to_array(t) for t in proto.initializer}
+        self.constants = {t.name: _to_array(t) for t in proto.initializer}
         self.producers = {name: n for n in proto.node for name in n.output if name}
         self.of_shapes = dict(self.constants)
 

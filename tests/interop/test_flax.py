@@ -166,6 +166,14 @@ def test_nnx_bidirectional_in_sequential():
     close(back(xs), last(first(xs)))
 
 
+def test_bound_modules_bring_their_variables():
+    module = nn.RNN(nn.GRUCell(H))
+    variables = module.init(jax.random.key(0), jnp.ones((B, T, I)))
+    same(rj.interop.from_flax(module.bind(variables)), rj.interop.from_flax(module, variables["params"]))
+    with pytest.raises(TypeError, match=r"has no parameters of its own; pass from_flax\(module, variables\)"):
+        rj.interop.from_flax(module)
+
+
 def test_length_zero_gives_the_start_and_not_the_end():
     """google/flax: seq_lengths - 1 is -1 there, so the last carry of the padding comes back; not reproduced."""
     module = nn.RNN(nn.SimpleCell(H), return_carry=True)

@@ -255,6 +255,7 @@ def test_dtypes_are_kept(dtype):
         (lambda: operator("RNN", direction="bidirectional", activations=["Tanh"]), r"2 activations expected, got \['Tanh'\]"),
         (lambda: model_of([helper.make_node("Relu", ["X"], ["Y"])], {}, [("X", [1])], ["Y"]), r"no RNN, LSTM or GRU node, only Relu"),
         (lambda: b"", r"the bytes is not a whole ONNX model: it has no graph"),
+        (lambda: operator("GRU").SerializeToString()[:-6], r"it has no graph or no opset"),
         (lambda: operator("GRU").SerializeToString()[:200], r"the bytes is not a whole ONNX model"),
         (lambda: b"\x93NUMPY not onnx at all", r"the bytes is not a whole ONNX model"),
         (lambda: 3, r"takes an onnx.ModelProto, its bytes or a path, got int"),
