@@ -25,6 +25,7 @@ def arguments(doc: str | None) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=9, help="timings of each side; the median counts")
     parser.add_argument("--cells", default="", help="only these, comma separated")
     parser.add_argument("--rows", default="", help="only these rows of the grid, comma separated, from 0")
+    parser.add_argument("--modes", default="train,forward", help="train, forward or both")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the JSON and the plot")
     return parser.parse_args()
 

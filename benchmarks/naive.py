@@ -13,7 +13,7 @@ from rnnjax.bench import measure, print_rows
 def main() -> None:
     options = arguments(__doc__)
     rows = []
-    for mode in ("train", "forward"):
+    for mode in options.modes.split(","):
         for cell in cells_of(options, ("lstm", "gru", "elman", "odd")):
             rows += [measure(cell, shape, mode, options.repeats) for shape in shapes_of(options)]
         columns = ("cell", "shape", "lax.scan", "rnnjax", "ratio")

@@ -15,12 +15,14 @@ def make(cell: Any, params: Any, mode: str) -> dict[str, Callable]:
     """One function `(xs, up) -> numbers` per library that has this cell and is installed; time first everywhere."""
     sides: dict[str, Callable] = {}
     builders = (("rnnjax", ours), ("flax.linen", linen), ("flax.nnx", nnx), ("haiku", haiku), ("equinox", equinox),
-                ("torch", torch))  # fmt: skip
+                ("keras", keras), ("torch", torch))  # fmt: skip
     for name, build in builders:
         try:
             sides[name] = build(cell, params, mode)
         except ImportError as missing:
             print(f"{name}: not installed ({missing.name})")
+        except TypeError as lacking:  # haiku's GRU resets before the product: another equation
+            print(f"{name}: {lacking}")
     return sides
 
 
@@ -85,6 +87,19 @@ def equinox(cell: Any, params: Any, mode: str) -> Callable:
         return jax.lax.scan(body, carry, xs)[1]
 
     return compile_jax(weights, ys, mode)
+
+
+def keras(cell: Any, params: Any, mode: str) -> Callable:
+    import os
+
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    module = rj.interop.to_keras(rj.RNN(cell), params)
+    fixed = [v.value for v in module.non_trainable_variables]
+
+    def ys(weights, xs):  # Keras reads the batch first
+        return module.stateless_call(weights, fixed, xs.swapaxes(0, 1))[0].swapaxes(0, 1)
+
+    return compile_jax([v.value for v in module.trainable_variables], ys, mode)
 
 
 def torch(cell: Any, params: Any, mode: str) -> Callable:

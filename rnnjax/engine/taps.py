@@ -170,7 +170,8 @@ def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: 
 
 def split_axis(use: Use) -> int | None:
     """The axis of W along which to split it: `a @ split(dW)` needs no wide cotangent, `split(a @ dW)` does."""
-    eqn, axis = use.eqn, use.split.params["axis"]
+    eqn = use.eqn
+    axis = use.split.params["axis"] if use.split is not None else 0
     if eqn.name != "dot_general" or eqn.ins[1] not in use.weights or eqn.ins[0] in use.weights:
         return None
     (_, contract), (batch, _) = eqn.params["dimension_numbers"]

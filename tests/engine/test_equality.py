@@ -14,9 +14,7 @@ from rnnjax.engine import plan
 
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NO_FORWARD_MODE = {"custom_vjp"}
-NO_REVERSE_TWICE = {"custom_vjp"}
-SECOND_ORDER = ["lstm_split", "gru_slices", "tied_and_transposed", "convolution", "layer_norm", "readout", "masked",
-                "weight_of_weights", "peephole", "inner_scan", "custom_jvp", "embedding"]  # fmt: skip
+SECOND_ORDER = ["lstm_split", "gru_slices", "tied_and_transposed", "readout", "masked", "embedding", "custom_jvp"]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +104,14 @@ def test_equals_lax_scan(name):
     body = BODIES[name]()
     options = dict(forward_mode=name not in NO_FORWARD_MODE, second_order=name in SECOND_ORDER)
     assert_same(facts(jax.lax.scan, body, **options), facts(engine.scan, body, fuse="all", **options))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fuse", [True, "all", "hoist", "defer"])
+@pytest.mark.parametrize("name", sorted(set(BODIES) - {"custom_vjp"}))
+def test_second_order_of_everything(name, fuse):
+    body = BODIES[name]()
+    assert_same(facts(jax.lax.scan, body, second_order=True), facts(engine.scan, body, second_order=True, fuse=fuse))
 
 
 @pytest.mark.parametrize(("name", "options"), [(n, o) for n, os in VARIANTS.items() for o in os])
