@@ -8,6 +8,7 @@ to keep T such matrices: they go in chunks, in parallel inside a chunk and one c
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 from rnnjax.base import Carry, Params, call_step, name_of
 from rnnjax.cells.recurrence import lead
 from rnnjax.unroll import Step, one_step, select, start_carry, zero_invalid
+from rnnjax.unroll import roll as roll_any
+from rnnjax.wrappers.learned_carry import LearnedCarry
 
 
 def roll(
@@ -28,22 +31,51 @@ def roll(
     start, fresh = start_carry(cell, params, carry, steps)
     if time == 0:
         return start, _no_outputs(cell, params, start, steps)
-    steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps) if how["reverse"] else steps
-    size = _chunk_size(inner, time, how["checkpoint"])
-    if size is None:
-        last, ys = _segment(inner, inner_params, fresh, start, steps)
+    if hasattr(inner, "unroll_layers"):  # a stack inside wrappers
+        last, ys = roll_any(inner, inner_params, start, steps._replace(key=None), time, "associative", how)
     else:
-        last, ys = _by_chunks(inner, inner_params, fresh, start, steps, time, size, how["checkpoint"] is not None)
-    ys = jax.tree.map(lambda y: jnp.flip(y, 0), ys) if how["reverse"] else ys
-    valid = None if steps.valid is None else jnp.flip(steps.valid, 0) if how["reverse"] else steps.valid
-    return last, zero_invalid(cell, ys, valid)
+        last, ys = _roll_linear(inner, inner_params, start, fresh, steps, time, how)
+    return last, zero_invalid(cell, ys if inner is cell else _wrap_outputs(cell, params, ys, steps), steps.valid)
+
+
+def _roll_linear(
+    cell: Any, params: Params, start: Carry, fresh: Carry, steps: Step, time: int, how: dict[str, Any]
+) -> tuple[Carry, Any]:
+    steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps) if how["reverse"] else steps
+    size = _chunk_size(cell, time, how["checkpoint"])
+    if size is None:
+        last, ys = _segment(cell, params, fresh, start, steps)
+    else:
+        last, ys = _by_chunks(cell, params, fresh, start, steps, time, size, how["checkpoint"] is not None)
+    return last, jax.tree.map(lambda y: jnp.flip(y, 0), ys) if how["reverse"] else ys
+
+
+# -- inside wrappers ---------------------------------------------------------------------------------------------------
 
 
 def linear_part(cell: Any, params: Params) -> tuple[Any, Params]:
-    """The linear cell and its params, inside wrappers that leave the step as it is (their ``inner(params)`` says so)."""
+    """The cell and its params inside wrappers that change neither carry nor input: those with ``inner(params)``."""
     while hasattr(cell, "inner"):
         cell, params = cell.inner(params)
     return cell, params
+
+
+def _wrap_outputs(cell: Any, params: Params, ys: Any, steps: Step) -> Any:
+    """What the wrappers make of the inner cell's outputs: their own step, round a stand-in that puts out what is known."""
+    stand_in = _round(cell)
+    return jax.vmap(lambda y, x, key: call_step(stand_in, params, (None, y), x, key)[1])(ys, steps.x, steps.key)
+
+
+def _known(params: Params, carry: Any, x: Any, key: Any = None) -> Any:
+    """The stand-in: its "carry" is the pair that the inner step returned."""
+    return carry
+
+
+def _round(cell: Any) -> Any:
+    return dataclasses.replace(cell, cell=_round(cell.cell)) if hasattr(cell, "inner") else _known
+
+
+# -- which cells -------------------------------------------------------------------------------------------------------
 
 
 def is_linear(cell: Any) -> bool:
@@ -59,7 +91,13 @@ def linear_names() -> list[str]:
 
 
 def _refuse(cell: Any, inner: Any, steps: Step, how: dict[str, Any]) -> None:
-    if not is_linear(inner):
+    layers = hasattr(inner, "unroll_layers")
+    if layers and steps.reset is not None and inner is not cell and _has_own_start(cell):
+        raise ValueError(
+            f"{name_of(cell)}: method='associative' takes no reset for a learned start round several layers; "
+            "put LearnedCarry round each layer, or use method='scan'"
+        )
+    if not (is_linear(inner) or layers):
         raise ValueError(
             f"{name_of(cell)}: method='associative' needs a cell that is linear in time, {name_of(inner)} is not; "
             f"these are: {', '.join(linear_names())}; use method='scan', or 'deer' for Newton's method"
@@ -76,6 +114,10 @@ def _refuse(cell: Any, inner: Any, steps: Step, how: dict[str, Any]) -> None:
         )
 
 
+def _has_own_start(cell: Any) -> bool:
+    return isinstance(cell, LearnedCarry) or (hasattr(cell, "inner") and _has_own_start(cell.cell))
+
+
 def _no_outputs(cell: Any, params: Params, start: Carry, steps: Step) -> Any:
     _, y = jax.eval_shape(lambda p, c, s: call_step(cell, p, c, s.x), params, start, one_step(steps))
     return jax.tree.map(lambda leaf: jnp.zeros((0, *leaf.shape), leaf.dtype), y)
@@ -86,7 +128,7 @@ def _no_outputs(cell: Any, params: Params, start: Carry, steps: Step) -> Any:
 
 def _segment(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step) -> tuple[Carry, Any]:
     if hasattr(cell, "chunk"):
-        return cell.chunk(params, start, fresh, steps.x, steps.valid, _valid_resets(steps))
+        return cell.chunk(params, start, fresh, steps.x, steps.valid, _if_valid(steps.reset, steps))
     carries = _carries(cell, params, fresh, start, steps)
     return jax.tree.map(lambda a: a[-1], carries), cell.read(params, carries, steps.x)
 
@@ -94,19 +136,20 @@ def _segment(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step)
 def _carries(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step) -> Carry:
     """The carry after each step."""
     elements = cell.elements(params, steps.x).fit(start)
-    reset = _valid_resets(steps)
+    reset = _if_valid(steps.reset, steps)
     if steps.valid is not None:
         elements = elements.widen().hold(steps.valid)
-    if steps.cut is None:
+    cut = _if_valid(steps.cut, steps)
+    if cut is None:
         return prefixes(elements, start, reset, fresh)
     # The same values without gradients first: they are the constants from which each piece starts.
     seen = jax.lax.stop_gradient(prefixes(*jax.lax.stop_gradient((elements, start)), reset, fresh))
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), start, seen)
     if reset is None:
-        return prefixes(elements, start, steps.cut, jax.lax.stop_gradient(before))
+        return prefixes(elements, start, cut, jax.lax.stop_gradient(before))
     before = select(reset, _spread(fresh, before), before)
-    origin = select(steps.cut, jax.lax.stop_gradient(before), _spread(fresh, before))
-    return prefixes(elements, start, jnp.logical_or(*_level(steps.cut, reset)), origin)
+    origin = select(cut, jax.lax.stop_gradient(before), _spread(fresh, before))
+    return prefixes(elements, start, jnp.logical_or(*_level(cut, reset)), origin)
 
 
 def prefixes(elements: Any, start: Carry, restart: jax.Array | None = None, origin: Carry | None = None) -> Carry:
@@ -141,13 +184,9 @@ def _then_unless_restarted(first: Any, second: Any) -> Any:
     return flag_1 | flag_2, map_1.then(map_2)
 
 
-def _valid_resets(steps: Step) -> jax.Array | None:
-    """A step left out is left out altogether, its reset too."""
-    return (
-        steps.reset
-        if steps.reset is None or steps.valid is None
-        else jnp.logical_and(*_level(steps.valid, steps.reset))
-    )
+def _if_valid(flags: jax.Array | None, steps: Step) -> jax.Array | None:
+    """A step left out is left out altogether, its reset and its cut too."""
+    return flags if flags is None or steps.valid is None else jnp.logical_and(*_level(steps.valid, flags))
 
 
 def _spread(carry: Carry, like: Carry) -> Carry:

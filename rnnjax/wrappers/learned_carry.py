@@ -45,6 +45,10 @@ class LearnedCarry:
 
         return jax.tree.map(spread, shaped_like(like, params["carry"]), like)
 
+    def inner(self, params: Params) -> tuple[Any, Params]:
+        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
+        return self.cell, params["cell"]
+
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 

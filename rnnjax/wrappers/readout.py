@@ -52,6 +52,10 @@ class Readout:
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(params["cell"], x)
 
+    def inner(self, params: Params) -> tuple[Any, Params]:
+        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
+        return self.cell, params["cell"]
+
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 

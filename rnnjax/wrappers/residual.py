@@ -39,6 +39,10 @@ class Residual:
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(params, x)
 
+    def inner(self, params: Params) -> tuple[Any, Params]:
+        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
+        return self.cell, params
+
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         return prepare(self.cell, params, key, x)
 
@@ -80,6 +84,10 @@ class Skip:
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(params, x)
+
+    def inner(self, params: Params) -> tuple[Any, Params]:
+        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
+        return self.cell, params
 
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         return prepare(self.cell, params, key, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import rnnjax as rj
 
 T, I, H = 6, 3, 4
 XS = np.random.default_rng(0).normal(size=(T, I))
+quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})  # compiling is what costs
 
 
 def sigmoid(z: Any) -> Any:
@@ -32,7 +34,7 @@ def run(cell: Any, xs: Any = XS, seed: int = 0) -> tuple[Any, np.ndarray]:
         rng = np.random.default_rng(seed)
         params = jax.tree.map(lambda a: a + 0.1 * rng.normal(size=a.shape), params)
         step, parallel = jax.device_get(
-            jax.jit(lambda p, xs: [rj.unroll(cell, p, xs, method=m) for m in ("scan", "associative")])(params, xs)
+            quick(lambda p, xs: [rj.unroll(cell, p, xs, method=m) for m in ("scan", "associative")])(params, xs)
         )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), step, parallel)
     return jax.device_get(params), step[1]
@@ -119,7 +121,7 @@ def test_sru_with_peephole_sees_its_state_and_is_not_linear() -> None:
     cell = rj.SRU(I, peephole=True)
     with jax.enable_x64(True):
         params = cell.init(jax.random.key(0), jnp.asarray(XS[0]))
-        ys = jax.jit(lambda p, xs: rj.unroll(cell, p, xs)[1])(params, jnp.asarray(XS))
+        ys = quick(lambda p, xs: rj.unroll(cell, p, xs)[1])(params, jnp.asarray(XS))
     p = jax.device_get(params)
     w, (b_f, b_r), (v_f, v_r), c, wanted = (
         blocks(p["input"], 3),
@@ -323,7 +325,7 @@ def test_slstm_without_the_stabiliser(forget: str) -> None:
     cell = rj.SLSTM(H, heads=2, forget=forget)
     with jax.enable_x64(True):
         params = cell.init(jax.random.key(0), jnp.asarray(XS[0]))
-        ys = jax.jit(lambda p, xs: rj.unroll(cell, p, xs)[1])(params, jnp.asarray(XS))
+        ys = quick(lambda p, xs: rj.unroll(cell, p, xs)[1])(params, jnp.asarray(XS))
     p = jax.device_get(params)
     h, c, n, wanted = np.zeros(H), np.zeros(H), np.zeros(H), []
     for x in XS:
