@@ -15,6 +15,8 @@ for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
     )
     client.execute()
-    if "--write" in sys.argv:  # keeps the outputs
+    if "--write" in sys.argv:  # keeps the outputs, not the times they were made at
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)
         nbformat.write(notebook, path)
     print(f"{path.name}: {len(notebook.cells)} cells in {time.monotonic() - began:.0f} s", flush=True)

@@ -266,7 +266,7 @@ class S5:
         angle, basis = hippo_basis(self.state, self.blocks)
         b = initializers.lecun(k_in, (i, self.state), draw)
         c_real, c_imag = (self.state) ** -0.5 * jax.random.normal(k_out, (2, self.state, h), draw)
-        re, im = jnp.asarray(basis.real, draw), jnp.asarray(basis.imag, draw)  # [N, N/2], columns of V
+        re, im = jnp.asarray(np.real(basis), draw), jnp.asarray(np.imag(basis), draw)  # [N, N/2], columns of V
         return {
             "log_dt": _log_uniform(k_dt, (n,), self.dt_min, self.dt_max, dtype),
             "log_decay": jnp.full(n, np.log(0.5), dtype),

@@ -143,7 +143,8 @@ def _carries(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step)
     if cut is None:
         return prefixes(elements, start, reset, fresh)
     # The same values without gradients first: they are the constants from which each piece starts.
-    seen = jax.lax.stop_gradient(prefixes(*jax.lax.stop_gradient((elements, start)), reset, fresh))
+    still, origin = jax.lax.stop_gradient((elements, start))
+    seen = jax.lax.stop_gradient(prefixes(still, origin, reset, fresh))
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), start, seen)
     if reset is None:
         return prefixes(elements, start, cut, jax.lax.stop_gradient(before))
