@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from zoo import ZOO
 
 import rnnjax as rj
 from rnnjax.testing import ContractError, check_cell
@@ -157,3 +158,9 @@ def test_an_equality_that_lies_is_found_by_counting_traces():
 
     with pytest.raises(AssertionError, match="traces again"):
         check_cell(Restless(), jax.random.key(0), X)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ZOO, ids=lambda e: e.id)
+def test_every_cell_and_wrapper_of_the_library_keeps_the_contract(entry):
+    check_cell(entry.cell, jax.random.key(0), jnp.ones((2, *entry.x)))

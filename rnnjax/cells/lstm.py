@@ -80,9 +80,10 @@ class LSTM:
         return params | lstm_variants.extra_params(self, k_extra, g, dtype)
 
     def _bias(self, key: jax.Array, gates: tuple[str, ...], dtype: Any) -> jax.Array:
-        b = dict.fromkeys(gates, jnp.zeros(self.features, dtype))
+        zero = jnp.zeros(self.features, dtype)
+        b = {gate: zero for gate in gates}
         if self.chrono is None:
-            b["forget"] += self.forget_bias
+            b["forget"] = zero + self.forget_bias
         else:
             b["forget"] = initializers.chrono(self.chrono)(key, (self.features,), dtype)
             b |= {} if self.coupled else {"input": -b["forget"]}
@@ -111,5 +112,5 @@ class LSTM:
             check_carry(self, carry.c, x, self.features)
         else:
             check_carry(self, carry, x, self.features, LSTMCarry)
-        h, c = lstm_variants.step(params, *carry, x, self.coupled)
+        h, c = lstm_variants.step(params, carry.h, carry.c, x, self.coupled)
         return LSTMCarry(h, c), h

@@ -77,6 +77,14 @@ def test_torch_has_the_same_values_and_gradients(cell, name, options, float64):
         close(got["recurrent_bias"], grads["bias_hh_l0"][2 * H :])
 
 
+@pytest.mark.parametrize("cell", [rj.Elman(H), rj.LSTM(H), rj.GRU(H), rj.GRU(H, reset_after=False)], ids=repr)
+def test_gradients_are_finite_differences_in_both_modes(cell, float64):
+    from jax.test_util import check_grads
+
+    loss = jax.jit(lambda params, xs: jax.numpy.sin(rj.unroll(cell, params, xs, lengths=[5, 3])[1]).sum())
+    check_grads(loss, (random_params(cell, (I,)), XS), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6, eps=1e-5)
+
+
 def flax_run(module, params, start, xs=XS):
     carry, ys = start, []
     for x in xs:

@@ -409,3 +409,26 @@ def test_a_strongly_typed_cell_with_a_fixed_gate_is_an_exponential_average():
     with jax.enable_x64(True):
         h, _ = rj.unroll(rj.TRNN(1), params, np.ones((30, 1)))
     np.testing.assert_allclose(h, [1 - 0.9**30], rtol=1e-12)
+
+
+def test_the_start_is_as_documented():
+    """Recurrent blocks orthogonal, inputs of variance one over I, and the biases that the docstrings promise."""
+    init = lambda cell, x=np.zeros(64, np.float32): jax.device_get(cell.init(jax.random.key(0), x))
+    for cell in (rj.LSTM(16), rj.GRU(16), rj.MGU(16), rj.STAR(16), rj.NAS(16)):
+        p = init(cell)
+        for block in blocks(p["recurrent"], p["recurrent"].shape[-1] // 16):
+            np.testing.assert_allclose(block @ block.T, np.eye(16), atol=1e-5)
+        assert abs(p["input"].std() * 8 - 1) < 0.1
+    np.testing.assert_array_equal(init(rj.LSTM(4))["bias"], np.repeat([0, 1, 0, 0], 4))
+    np.testing.assert_array_equal(init(rj.LSTM(4, coupled=True, forget_bias=2.0))["bias"], np.repeat([2, 0, 0], 4))
+    i, f, g, o = blocks(init(rj.LSTM(500, chrono=100.0))["bias"], 4)
+    np.testing.assert_array_equal(i, -f)
+    assert (f >= 0).all() and f.max() <= np.log(99) and abs(np.exp(f).mean() - 50) < 5 and not g.any() and not o.any()
+    np.testing.assert_array_equal(init(rj.CFN(4))["bias"], np.repeat([1, -1], 4))
+    np.testing.assert_array_equal(init(rj.UGRNN(4))["bias"], np.repeat([0, 1], 4))
+    np.testing.assert_array_equal(init(rj.ConvLSTM(2, dims=1), np.zeros((5, 3), np.float32))["peephole"], 0)
+    assert (init(rj.RHN(4, depth=3))["bias"] == np.tile(np.repeat([0, -2], 4), (3, 1))).all()
+    u = init(rj.IndRNN(4000, max_time=10))["recurrent"]
+    assert u.min() >= 0 and 2**0.1 - 0.01 < u.max() <= 2**0.1
+    fast = init(rj.FastGRNN(4))
+    assert (fast["zeta"], fast["nu"], *fast["bias"]) == (1, -4, *[1] * 8)
