@@ -47,7 +47,7 @@ def measure(cell: str, shape: Shape, mode: str, repeats: int) -> dict[str, Any]:
     args = jax.random.normal(jax.random.key(1), (t, b, i)), jax.random.normal(jax.random.key(2), (t, b, h))
     sides = make(kind, params, mode)
     check(sides, args)
-    ms = interleave(sides, args, repeats)
+    ms = interleave(sides, args, repeats, settle=True)
     best = min((v, k) for k, v in ms.items() if k not in ("rnnjax", "torch"))
     row = {"cell": cell, "shape": list(shape), "mode": mode, **ms, "best jax peer": best[1]}
     return row | {"ratio": best[0] / ms["rnnjax"], "torch ratio": ms.get("torch", float("nan")) / ms["rnnjax"]}

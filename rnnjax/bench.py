@@ -107,13 +107,22 @@ def assert_equal(sides: Mapping[str, Callable], args: Sequence[Any], tolerance: 
                 raise AssertionError(f"bench: {name} differs from {first} by {error:.1e} of the largest entry")
 
 
-def interleave(sides: Mapping[str, Callable], args: Sequence[Any], repeats: int = 9) -> dict[str, float]:
-    """Median milliseconds of each side, the sides taking turns."""
+def interleave(
+    sides: Mapping[str, Callable], args: Sequence[Any], repeats: int = 9, *, settle: bool = False
+) -> dict[str, float]:
+    """Median milliseconds of each side, the sides taking turns.
+
+    settle: each turn first runs once untimed. Needed beside a library whose idle threads spin on after its own turn
+    (torch's OpenMP), or the side after it pays for that.
+    """
     for f in sides.values():
         jax.block_until_ready(f(*args))
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, f in sides.items():
+            if settle:
+                time.sleep(0.02)
+                jax.block_until_ready(f(*args))
             start = time.perf_counter()
             jax.block_until_ready(f(*args))
             times[name].append((time.perf_counter() - start) * 1e3)
@@ -159,7 +168,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title:
 
     table = Table(title=title)
     for name in columns:
-        table.add_column(name, justify="left" if name in ("cell", "mode", "what") else "right")
+        table.add_column(name, justify="left" if name in ("cell", "mode", "what") else "right", no_wrap=name == "shape")
     for row in rows:
         table.add_row(*(_text(row.get(name)) for name in columns))
     console = console or Console()
