@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
 
 TO = "to_onnx"
-OPSET, IR = 18, 9
+OPSET, IR = 18, 8  # the pair of onnx 1.13
 REDUCE = {"sum": "ReduceSum", "mean": "ReduceMean", "mul": "ReduceProd"}
 
 
@@ -45,8 +45,8 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
     """A layer (or a cell, as ``RNN(cell)``) as an ONNX model of RNN, LSTM and GRU operators, not loops.
 
     The graph reads ``xs [T, B, I]`` and gives ``ys [T, B, O]``, time and batch symbolic, and the last carry under its names:
-    ``carry.h``, ``carry.layer_0.forward.c``. lengths: an input ``lengths`` int32 ``[B]`` more. carry: inputs ``start.h``, ... more, to
-    start from; else the layer's own start. Save it with `onnx.save`.
+    ``carry.h``, ``carry.layer_0.forward.c``. lengths: an input ``lengths`` int32 ``[B]`` more (where the padding of ys is zero but for
+    a `Readout`'s bias). carry: inputs ``start.h``, ... more, to start from; else the layer's own start. Save it with `onnx.save`.
     `Elman`, `IRNN`, `LSTM` (peepholes, coupled gates written out), `GRU` both ways; `Bidirectional` with any merge but None;
     round the cells `LearnedCarry`, `Dropout` (an inactive Dropout node), and `Readout` on one direction.
     opset 18, so that onnxruntime from 1.14 on runs it. Bidirectional parts run as one operator.
