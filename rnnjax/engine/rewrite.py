@@ -11,6 +11,7 @@ The values are the same up to the order of sums. `level` is kept up to date for 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from jax import lax
@@ -19,11 +20,11 @@ from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, producers, variab
 from rnnjax.engine.sort import assign_levels
 
 
-def rewrite(graph: Graph, num_carry: int) -> Graph:
-    """All rewrites, in order."""
+def rewrite(graph: Graph, num_carry: int, length: int) -> Graph:
+    """All rewrites, in order. `length`: the number of steps."""
     graph = slices_to_splits(graph)
     graph = open_concats(graph, assign_levels(graph, num_carry))
-    return push_splits(graph, assign_levels(graph, num_carry))
+    return push_splits(graph, assign_levels(graph, num_carry), length)
 
 
 def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
@@ -127,9 +128,9 @@ def sum_of_products(eqn: Eqn, side: int, operands: list[Atom], weights: list[Var
 # --- splits move to the side that need not be in the loop
 
 
-def push_splits(graph: Graph, level: dict[Var, int]) -> Graph:
+def push_splits(graph: Graph, level: dict[Var, int], length: int) -> Graph:
     """Push each split as far towards constants as it goes: no wide array is stored per step and sliced again."""
-    pusher = Pusher(producers(graph.eqns), level)
+    pusher = Pusher(producers(graph.eqns), level, length)
     renamed: dict[Var, Var] = {}
     for eqn in graph.eqns:
         eqn = dataclasses.replace(eqn, ins=[renamed.get(a, a) if is_var(a) else a for a in eqn.ins])
@@ -144,12 +145,22 @@ def push_splits(graph: Graph, level: dict[Var, int]) -> Graph:
     return dataclasses.replace(graph, eqns=pusher.out, outs=outs)
 
 
+def splits_weight(eqn: Eqn, side: int, length: int) -> bool:
+    """Whether over all steps a product has at least as many rows as its weight (operand `side`): else the weight is the
+    larger of the two, and it is its result that is better split."""
+    contract = eqn.params["dimension_numbers"][0][1 - side]
+    shape = eqn.ins[1 - side].aval.shape
+    rows = math.prod(n for d, n in enumerate(shape) if d not in contract)
+    return length * rows >= math.prod(shape[d] for d in contract)
+
+
 @dataclasses.dataclass
 class Pusher:
     """State of `push_splits`: the equations written so far and the splits already made."""
 
     made: dict[Var, Eqn]
     level: dict[Var, int]
+    length: int
     out: list[Eqn] = dataclasses.field(default_factory=list)
     done: dict[Any, list[Var]] = dataclasses.field(default_factory=dict)
 
@@ -208,6 +219,7 @@ class Pusher:
         if batch[0]:
             return None
         for n, offset in ((0, 0), (1, len(free[0]))):
-            if is_var(eqn.ins[n]) and self.level[eqn.ins[n]] == 0 and offset <= axis < offset + len(free[n]):
+            constant = is_var(eqn.ins[n]) and self.level[eqn.ins[n]] == 0 and splits_weight(eqn, n, self.length)
+            if constant and offset <= axis < offset + len(free[n]):
                 return free[n][axis - offset], n
         return None

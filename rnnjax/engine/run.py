@@ -253,12 +253,12 @@ class Tangents:
 
     def make_taps(self, loop: Loop, d1: dict, given: dict) -> list:
         """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""
+        steps = loop.time.length // loop.time.blocks
         pieces: dict[Var, Any] = {}
         for use in self.uses:
             dot = {w: self.consts[w] for w in use.weights if w in self.consts}
             stacked = {v for v in use.operands if loop.s.level[v] > 0}
-            pieces.update(zip(use.pieces, piece_tangents(use, given, dot, stacked), strict=True))
-        steps = loop.time.length // loop.time.blocks
+            pieces.update(zip(use.pieces, piece_tangents(use, given, dot, stacked, steps), strict=True))
         sums = {t.out: t for t in loop.taps.sums}
         return [make_tap(v, sums.get(v), self.consts, d1, pieces, steps) for v in self.live.taps]
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from rnnjax.engine.batch import run_stacked
 from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
+from rnnjax.engine.rewrite import splits_weight
 from rnnjax.engine.sort import Sorted
 
 BILINEAR = frozenset({"dot_general", "conv_general_dilated", "mul"})
@@ -153,13 +154,13 @@ def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 
 
-def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var]) -> list[Any]:
+def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var], steps: int) -> list[Any]:
     """Tangents of the pieces of a use for tangents `dot` of its constants, all steps at once; None for integers."""
     eqn = use.eqn
     over = [is_var(a) and a in stacked for a in eqn.ins]
     if eqn.name in BILINEAR:
         ins = [dot[a] if is_var(a) and a in dot else read(env, a) for a in eqn.ins]
-        if use.split is not None and (axis := split_axis(use)) is not None:
+        if use.split is not None and (axis := split_axis(use, steps)) is not None:
             ends = [sum(use.split.params["sizes"][: n + 1]) for n in range(len(use.pieces) - 1)]
             return [run_stacked(eqn, [ins[0], w], over)[0] for w in jnp.split(ins[1], ends, axis)]
         out = run_stacked(eqn, ins, over)
@@ -168,11 +169,13 @@ def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: 
     return run_stacked(use.split, out, [True]) if use.split is not None else out
 
 
-def split_axis(use: Use) -> int | None:
+def split_axis(use: Use, steps: int) -> int | None:
     """The axis of W along which to split it: `a @ split(dW)` needs no wide cotangent, `split(a @ dW)` does."""
     eqn = use.eqn
     axis = use.split.params["axis"] if use.split is not None else 0
     if eqn.name != "dot_general" or eqn.ins[1] not in use.weights or eqn.ins[0] in use.weights:
+        return None
+    if not splits_weight(eqn, 1, steps):
         return None
     (_, contract), (batch, _) = eqn.params["dimension_numbers"]
     free = [d for d in range(len(eqn.ins[1].shape)) if d not in contract]
