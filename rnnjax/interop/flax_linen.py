@@ -30,6 +30,7 @@ def from_flax(module: nn.Module, variables: Any = None) -> tuple[Any, Any]:
     Errors: TypeError for other modules; ValueError naming an option (``gate_fn``, ``carry_init``, ``dtype``, ...) or a missing
     parameter.
 
+    >>> import jax, jax.numpy as jnp
     >>> from flax import linen as nn
     >>> module = nn.RNN(nn.GRUCell(4))
     >>> layer, params = from_flax(module, module.init(jax.random.key(0), jnp.ones((2, 5, 3))))

@@ -37,7 +37,7 @@ def flax_value_and_grads(apply, variables, xs, weights):
     return ys, grads
 
 
-SLOW = ("lstm", "optimized", "simple", "mgu", "mgu without reset")
+SLOW = ("lstm", "optimized", "gru", "simple", "mgu without reset")
 
 
 def some_slow(names):
@@ -118,9 +118,10 @@ def nnx_cells():
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["optimized", "gru", *[pytest.param(n, marks=pytest.mark.slow) for n in ("lstm", "simple", "residual")]]
-)
+NNX_SLOW = ("lstm", "optimized", "simple", "residual")
+
+
+@pytest.mark.parametrize("name", ["gru", *[pytest.param(n, marks=pytest.mark.slow) for n in NNX_SLOW]])
 def test_nnx_cells_forward_gradients_and_back(name):
     module, expected_cell = nnx_cells()[name]
     xs, weights = jnp.asarray(data(0, B, T, I)), data(1, B, T, H)
