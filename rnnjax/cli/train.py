@@ -126,8 +126,9 @@ def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that stand on the command line."""
-    return {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
+    """The settings that stand on the command line; the data by their whole path, so that a run is found from anywhere."""
+    found = {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
+    return found | ({"data": str(Path(found["data"]).resolve())} if "data" in found else {})
 
 
 def config_of(settings: Settings, task: Task) -> dict[str, Any]:

@@ -168,10 +168,12 @@ def test_stopped_in_the_middle_and_resumed_equals_left_alone(how, long_run, tmp_
 
 def test_default_folders_are_fresh_and_more_steps_go_on(text_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    shutil.copy(text_file, "cat.txt")
     for n in (1, 2):
-        assert main(["train", "--data", str(text_file), *SMALL, "--steps", "5"]) == 0
+        assert main(["train", "--data", "cat.txt", *SMALL, "--steps", "5"]) == 0
         assert f"cat-lstm-{n}" in capsys.readouterr().out
     out = tmp_path / "rnnjax-runs" / "cat-lstm-2"
+    monkeypatch.chdir(out)  # the data are found from anywhere
     assert main(["train", "--out", str(out), "--resume", "--steps", "12"]) == 0
     assert lines_of(out)[-1]["step"] == 12
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 12
