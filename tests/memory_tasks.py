@@ -56,6 +56,7 @@ def train(
     params = cell.init(jax.random.key(0), jnp.ones(inputs))
 
     @jax.jit
+    @jax.numpy_dtype_promotion("standard")  # optax mixes integers and floats
     def fifty(state: Any, key: jax.Array) -> Any:
         def step(state: Any, key: jax.Array) -> Any:
             params, memory = state

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import memory_tasks as tasks
 import numpy as np
@@ -32,3 +34,13 @@ def test_gated_cells_solve_adding_over_200_steps(cell):
 def test_a_simple_network_fails_at_adding_over_200_steps():
     history = tasks.train(rj.Readout(rj.Elman(64), 1), tasks.adding_loss, 2, 1000)
     assert history[-1] > 0.8 * tasks.ADDING_LIMIT
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell, steps, solves", [(rj.JANET(64, chrono=120.0), 16000, True), (rj.Elman(64), 3000, False)], ids=repr
+)
+def test_a_gated_cell_solves_copying_over_100_blanks_and_a_simple_network_does_not(cell, steps, solves):
+    limit, loss = tasks.copy_limit(100), functools.partial(tasks.copy_loss, batch=24)
+    history = tasks.train(rj.Readout(cell, 9), loss, 10, steps, until=limit / 12)
+    assert history[-1] < limit / 10 if solves else history[-1] > 0.8 * limit

@@ -176,6 +176,8 @@ def _written(w: Write, plan: _Plan, old: Memory, new: Memory) -> jax.Array:
     rate = w.rate[..., None]
     overlap = jnp.einsum("...td,...sd->...ts", w.key, w.key) * plan.weights
     lower = jnp.tril(rate * overlap, -1) + jnp.eye(overlap.shape[-1], dtype=overlap.dtype)
+    # A start that is not finite shows in the reads; here it would pass a reset, as the solver multiplies by zeros.
+    old = old._replace(matrix=jnp.where(jnp.isfinite(old.matrix), old.matrix, jnp.zeros_like(old.matrix)))
     right = rate * (w.value - plan.base[..., None] * _from_start(w.key, plan, old, new))
     return jax.lax.linalg.triangular_solve(lower, right, left_side=True, lower=True, unit_diagonal=True)
 
