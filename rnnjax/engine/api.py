@@ -86,7 +86,7 @@ def scan(
         return traced.plain()
     try:
         time = Time(traced.length, traced.reverse, traced.unroll, plan.blocks)
-        return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time))
+        return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.forward_blocks))
     except Exception as error:  # a defect of ours must not cost the user the answer
         out = traced.plain()
         warnings.warn(f"rnnjax.scan fell back to lax.scan: {type(error).__name__}: {error}", RuntimeWarning, 2)

@@ -34,7 +34,8 @@ class Plan:
     reason: str
     sorted: Sorted | None = None
     taps: Taps | None = None
-    blocks: int = 1
+    blocks: int = 1  # of time, where a gradient is taken
+    forward_blocks: int = 1  # where none is
 
 
 def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
@@ -52,7 +53,13 @@ def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Pla
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
     if fuse is True and matmul_dtype is None and not pays(s, taps):
         return Plan("nothing to hoist and nothing to defer", s, taps, 0)
-    return Plan("fused", s, taps, count_blocks(s, taps, traced.length) if fuse is True else 1)
+    if fuse is not True:
+        return Plan("fused", s, taps)
+    hoisted = hoisted_bytes(s)
+    emitted = sum(nbytes(v) for v in variables(s.ys))
+    cotangents = sum(nbytes(v) for v in taps.points)
+    trained = count_blocks(hoisted + cotangents, kept_bytes(s), traced.length)
+    return Plan("fused", s, taps, trained, count_blocks(hoisted, emitted, traced.length))
 
 
 def lower_products(graph: Graph, num_carry: int, dtype: Any) -> Graph:
@@ -78,10 +85,9 @@ def pays(s: Sorted, taps: Taps) -> bool:
     return ahead or bool(s.after) or any(u.eqn.name in PRODUCTS for u in taps.uses)
 
 
-def wide_bytes(s: Sorted, taps: Taps) -> int:
-    """Bytes per step of what is hoisted into the loop and of the cotangents it gives."""
-    hoisted = {v for e in s.loop for v in variables(e.ins) if s.level[v] == 1 and v not in s.xs}
-    return sum(nbytes(v) for v in hoisted) + sum(nbytes(v) for v in taps.points)
+def hoisted_bytes(s: Sorted) -> int:
+    """Bytes per step of what is hoisted into the loop."""
+    return sum(nbytes(v) for v in {v for e in s.loop for v in variables(e.ins) if s.level[v] == 1 and v not in s.xs})
 
 
 def kept_bytes(s: Sorted) -> int:
@@ -90,10 +96,10 @@ def kept_bytes(s: Sorted) -> int:
     return sum(nbytes(v) for v in [*costly, *s.carry])
 
 
-def count_blocks(s: Sorted, taps: Taps, length: int) -> int:
-    """Blocks of time of equal length; 1 where all fits anyway, off the CPU, or where no length near fits evenly."""
-    wide = wide_bytes(s, taps)
-    if jax.default_backend() != "cpu" or length * (wide + kept_bytes(s)) <= SMALL or not wide:
+def count_blocks(wide: int, kept: int, length: int) -> int:
+    """Blocks of time of equal length, for `wide` bytes per step that blocks would bound and `kept` that they would not;
+    1 where all fits anyway, off the CPU, or where no length near the best one fits evenly."""
+    if jax.default_backend() != "cpu" or length * (wide + kept) <= SMALL or not wide:
         return 1
     steps = max(8, BLOCK // wide)
     near = [k for k in range(max(4, steps // 2), min(length // 2, 2 * steps) + 1) if length % k == 0]

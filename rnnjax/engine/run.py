@@ -52,12 +52,14 @@ class Time:
         return carry, jax.tree.map(lambda y: y.reshape(self.length, *y.shape[2:]), ys), ones
 
 
-def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time) -> list:
-    """Everything: the flat outputs of `lax.scan`, carry first."""
+def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, forward_blocks: int = 1) -> list:
+    """Everything: the flat outputs of `lax.scan`, carry first. `forward_blocks`: where no gradient is taken."""
     env = dict(s.graph.consts)
     evaluate(s.once, env)
     face = interface(s, taps)
-    carry, stacks = Loop(s, taps, face, time)([env[v] for v in face.need0], xs, init)
+    carry, stacks = Loop(s, taps, face, time, dataclasses.replace(time, blocks=forward_blocks))(
+        [env[v] for v in face.need0], xs, init
+    )
     return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
 
@@ -108,6 +110,7 @@ class Loop:
     taps: Taps
     face: Interface
     time: Time
+    forward_time: Time
 
     def __call__(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         @jax.custom_jvp
@@ -126,9 +129,9 @@ class Loop:
             return [jnp.asarray(read(env, a)) for a in self.s.carry_out], [env[v] for v in self.face.emit]
 
         def block(carry, xs, _):
-            return *self.time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
+            return *self.forward_time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
 
-        return self.time.over_blocks(block, init, xs)[:2]
+        return self.forward_time.over_blocks(block, init, xs)[:2]
 
     def rule(self, primals: Any, tangents: Any) -> Any:
         consts, xs, init = primals
