@@ -34,7 +34,8 @@ def products(jaxpr):
 
 
 def carried_shapes(jaxpr):
-    for eqn in loops(jaxpr):
+    """Of the loops over time; a cell may build its matrix in a loop of its own, once."""
+    for eqn in (e for e in loops(jaxpr) if e.params["length"] == T):
         n, m = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
         yield from (v.aval.shape for v in eqn.invars[n:m])
 
