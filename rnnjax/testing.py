@@ -195,7 +195,8 @@ def _gradients(s: _Subject) -> Iterator[str]:
         if not all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads)):
             yield "the gradient of a step is not finite"
             return
-        slope = sum(jnp.vdot(g, d) for g, d in zip(jax.tree.leaves(grads), jax.tree.leaves(there), strict=True))
+        pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(there), strict=True)
+        slope = sum(jnp.sum(g * d).real for g, d in pairs)
         ahead, back = (jax.tree.map(lambda a, d: a + e * d, point, there) for e in (1e-5, -1e-5))
         measured = (loss(ahead) - loss(back)) / 2e-5
         if not bool(jnp.isclose(slope, measured, rtol=1e-4, atol=1e-6)):

@@ -38,7 +38,7 @@ def test_a_simple_network_fails_at_adding_over_200_steps():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "cell, steps, solves", [(rj.JANET(64, chrono=120.0), 16000, True), (rj.Elman(64), 3000, False)], ids=repr
+    "cell, steps, solves", [(rj.JANET(64, chrono=120.0), 24000, True), (rj.Elman(64), 3000, False)], ids=repr
 )
 def test_a_gated_cell_solves_copying_over_100_blanks_and_a_simple_network_does_not(cell, steps, solves):
     limit, loss = tasks.copy_limit(100), functools.partial(tasks.copy_loss, batch=24)
