@@ -49,9 +49,10 @@ def is_table(data: str | None) -> bool:
 
 
 def cell_names() -> dict[str, Any]:
-    """The cells of the library by lower-case name."""
+    """The cells of the library by lower-case name, but those that read images (``input_ndim``)."""
     found = {name: getattr(rj.cells, name) for name in rj.cells.__all__}
-    return {name.lower(): kind for name, kind in found.items() if hasattr(kind, "initial_carry")}
+    takes_features = lambda kind: hasattr(kind, "initial_carry") and not hasattr(kind, "input_ndim")
+    return {name.lower(): kind for name, kind in found.items() if takes_features(kind)}
 
 
 def cell_type(name: str) -> Any:

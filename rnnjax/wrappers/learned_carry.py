@@ -15,7 +15,8 @@ class LearnedCarry:
     """A cell whose initial carry is learned: one start for all sequences, handed to every batch element.
 
     ``carry_0 = params["carry"]``, broadcast over the batch axes; it starts at the inner cell's own initial carry.
-    cell: any cell. params: ``cell`` (the inner cell's), ``carry`` (the carry's arrays without batch axes, under their names).
+    cell: any cell. params: ``cell`` (the inner cell's), ``carry`` (the carry's floating parts without batch axes, under
+    their names; counters are not learned).
     carry, y: the inner cell's. A ``reset`` restores the learned start, and gradients reach it.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -34,16 +35,16 @@ class LearnedCarry:
     def init(self, key: jax.Array, x: Any) -> Params:
         inner = self.cell.init(key, x)
         start = self.cell.initial_carry(inner, jnp.zeros(x.shape[len(x.shape) - self.input_ndim :], x.dtype))
-        return {"cell": inner, "carry": as_dicts(start)}
+        return {"cell": inner, "carry": as_dicts(start, lambda a: jnp.issubdtype(a.dtype, jnp.inexact))}
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
-        like = jax.eval_shape(self.cell.initial_carry, params["cell"], x)
+        own = self.cell.initial_carry(params["cell"], x)
         dtype = step_dtype(params, x)
 
         def spread(a: jax.Array, s: Any) -> jax.Array:
             return jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
 
-        return jax.tree.map(spread, shaped_like(like, params["carry"]), like)
+        return jax.tree.map(spread, shaped_like(own, params["carry"]), own)
 
     def inner(self, params: Params) -> tuple[Any, Params]:
         """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
@@ -56,18 +57,25 @@ class LearnedCarry:
         return call_step(self.cell, params["cell"], carry, x, key)
 
 
-def as_dicts(carry: Carry) -> Any:
-    """A carry as nested dicts under its own names, so that params stay plain dicts: ``LSTMCarry(h, c)`` -> ``{"h", "c"}``."""
-    if isinstance(carry, tuple):
-        names = getattr(carry, "_fields", [str(i) for i in range(len(carry))])
-        return {name: as_dicts(part) for name, part in zip(names, carry, strict=True)}
-    return {name: as_dicts(part) for name, part in carry.items()} if isinstance(carry, dict) else carry
+def as_dicts(carry: Carry, keep: Any = lambda part: True) -> Any:
+    """A carry as nested dicts under its own names, as params are: ``LSTMCarry(h, c)`` -> ``{"h", "c"}``; parts to ``keep``."""
+    if not isinstance(carry, (tuple, dict)):
+        return carry if keep(carry) else None
+    named = {name: as_dicts(part, keep) for name, part in _named(carry).items()}
+    return {name: part for name, part in named.items() if part is not None}
 
 
-def shaped_like(like: Carry, named: Any) -> Carry:
-    """The inverse of `as_dicts`, by name, for a carry of the structure of ``like``."""
-    if isinstance(like, tuple):
-        names = getattr(like, "_fields", [str(i) for i in range(len(like))])
-        parts = [shaped_like(part, named[name]) for name, part in zip(names, like, strict=True)]
-        return type(like)(*parts) if hasattr(like, "_fields") else tuple(parts)
-    return {name: shaped_like(part, named[name]) for name, part in like.items()} if isinstance(like, dict) else named
+def shaped_like(own: Carry, named: Any) -> Carry:
+    """The inverse of `as_dicts`, by name: a carry like ``own``, which keeps the parts of its own that ``named`` lacks."""
+    if not isinstance(own, (tuple, dict)):
+        return own if named is None else named
+    parts = {name: shaped_like(part, named[name]) if name in named else part for name, part in _named(own).items()}
+    if isinstance(own, dict):
+        return parts
+    return type(own)(*parts.values()) if hasattr(own, "_fields") else tuple(parts.values())
+
+
+def _named(carry: Any) -> dict[str, Any]:
+    if isinstance(carry, dict):
+        return carry
+    return dict(zip(getattr(carry, "_fields", map(str, range(len(carry)))), carry, strict=True))

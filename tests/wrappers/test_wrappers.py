@@ -62,6 +62,16 @@ def test_record_gives_the_carry_after_every_step():
     np.testing.assert_array_equal(last.c, carries.c[-1])
 
 
+def test_learned_carry_learns_floating_parts_and_leaves_counters_alone():
+    cell = rj.LearnedCarry(rj.Clockwork(H, periods=(1, 2)))
+    params = made(cell)
+    assert set(params["carry"]) == {"h"}
+    start = cell.initial_carry(params | {"carry": {"h": jnp.ones(H)}}, XS[0])
+    np.testing.assert_array_equal(start.h, np.ones((B, H)))
+    grads = jax.grad(lambda p: jnp.sum(rj.unroll(cell, p, XS)[1]))(params)
+    assert np.abs(grads["carry"]["h"]).sum() > 0
+
+
 def test_clip_keeps_the_carry_and_its_output_within_bounds():
     ones = {"input": jnp.eye(2), "recurrent": jnp.eye(2)}
     carry, ys = rj.unroll(rj.Clip(rj.IRNN(2), 3.0), ones, jnp.tile(jnp.array([1.0, 0.25]), (8, 1)))
