@@ -52,13 +52,14 @@ noise = iter(range(10**6))
 
 @pytest.mark.parametrize(
     "cell",
-    [Good(), rj.Stack(rj.Clockwork(4), rj.VariationalDropout(rj.LSTM(4), 0.5))],
+    [Good(), pytest.param(rj.Stack(rj.Clockwork(4), rj.VariationalDropout(rj.LSTM(4), 0.5)), marks=pytest.mark.slow)],
     ids=repr,
 )
 def test_cells_that_keep_the_contract_pass(cell):
     assert check_cell(cell, jax.random.key(0), X) is None
 
 
+@pytest.mark.slow
 def test_images_and_shapes_in_place_of_arrays_pass():
     check_cell(rj.ConvGRU(2, dims=1), jax.random.key(0), jax.ShapeDtypeStruct((2, 5, 3), jnp.float32))
 

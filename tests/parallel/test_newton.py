@@ -19,7 +19,10 @@ quick = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_l
 RESET, MASK = RNG.random((T, B)) < 0.3, RNG.random((T, B)) < 0.7
 
 
-@pytest.mark.parametrize(("cell", "method"), [(rj.LSTM(3), "deer"), (rj.GRU(H), "quasi_deer"), (rj.GRU(H), "elk")])
+@pytest.mark.parametrize(
+    ("cell", "method"),
+    [(rj.LSTM(3), "deer"), (rj.GRU(H), "quasi_deer"), pytest.param(rj.GRU(H), "elk", marks=pytest.mark.slow)],
+)
 def test_values_and_gradients_are_those_of_the_loop(cell: Any, method: str) -> None:
     with jax.enable_x64(True):
         xs = jnp.asarray(XS)
@@ -36,6 +39,7 @@ def test_values_and_gradients_are_those_of_the_loop(cell: Any, method: str) -> N
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-9), got, wanted)
 
 
+@pytest.mark.slow
 def test_second_derivatives_are_those_of_the_loop() -> None:
     with jax.enable_x64(True):
         body = lambda params, h, x: (jnp.tanh(params * h + x), h)
@@ -74,6 +78,7 @@ def test_a_linear_recurrence_takes_one_step_and_no_recurrence_more_than_its_leng
         np.testing.assert_allclose(chaos.ys, ys, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_observer_forgets_and_takes_few_steps_however_long() -> None:
     with jax.enable_x64(True):
         steps = 2000
@@ -94,6 +99,7 @@ def test_without_convergence_the_answer_is_the_sequential_one(method: str) -> No
     np.testing.assert_allclose(report.carry, carry, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_elk_solves_the_least_squares_problem_it_states() -> None:
     from rnnjax.parallel import kalman
 
@@ -109,6 +115,7 @@ def test_elk_solves_the_least_squares_problem_it_states() -> None:
     np.testing.assert_allclose(got, wanted.reshape(steps, d), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_batch_elements_that_act_on_one_another_are_still_right() -> None:
     """The Jacobian leaves their coupling out; the residual does not."""
     body = lambda p, h, x: (jnp.tanh(0.5 * (h - h.mean(0)) + x), h)
@@ -119,6 +126,7 @@ def test_batch_elements_that_act_on_one_another_are_still_right() -> None:
     np.testing.assert_allclose(report.carry, carry, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_complex_carries_stacks_no_steps_and_keys() -> None:
     xs = jnp.asarray(XS[:4], jnp.float32)
     cell = rj.Stack(rj.Dropout(rj.LRU(2), 0.5), rj.Elman(2))
