@@ -48,21 +48,21 @@ def is_table(data: str | None) -> bool:
     return data is not None and data.lower().endswith((".csv", ".tsv"))
 
 
-def cell_names() -> dict[str, Any]:
-    """The cells of the library by lower-case name, but those that read images (``input_ndim``)."""
+def cell_names(images: bool = False) -> dict[str, Any]:
+    """The cells of the library by lower-case name; those that read images (``input_ndim``) only if asked for."""
     found = {name: getattr(rj.cells, name) for name in rj.cells.__all__}
-    takes_features = lambda kind: hasattr(kind, "initial_carry") and not hasattr(kind, "input_ndim")
-    return {name.lower(): kind for name, kind in found.items() if takes_features(kind)}
+    fits = lambda kind: hasattr(kind, "initial_carry") and (images or not hasattr(kind, "input_ndim"))
+    return {name.lower(): kind for name, kind in found.items() if fits(kind)}
 
 
 def cell_type(name: str) -> Any:
     """The cell called ``name``, in any case. Raises: BadInput suggesting the nearest."""
-    known = cell_names()
+    known = cell_names(images=True)  # a reader of images says itself what it needs
     if name.lower() in known:
         return known[name.lower()]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    raise BadInput(f"there is no cell {name!r}; {hint}the cells are {', '.join(sorted(known))}")
+    raise BadInput(f"there is no cell {name!r}; {hint}the cells are {', '.join(sorted(cell_names()))}")
 
 
 def build(settings: Settings, outputs: int) -> Any:
