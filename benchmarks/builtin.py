@@ -30,8 +30,8 @@ def check(sides: dict[str, Any], args: Any) -> None:
             return [np.asarray(result)]
         loss, gradient = result
         weights = [
-            np.asarray(g, np.float64) for g in jax.tree.leaves(gradient) if np.ndim(g) > 1 and min(np.shape(g)) > 2
-        ]  # keras keeps two biases as one matrix
+            np.asarray(g, np.float64) for g in jax.tree.leaves(gradient) if np.ndim(g) > 1 and np.shape(g)[0] != 2
+        ]  # keras keeps two biases as one matrix [2, n]
         return [np.asarray(loss), np.sqrt(sum((w**2).sum() for w in weights))]
 
     ours = facts(sides["rnnjax"](*args))

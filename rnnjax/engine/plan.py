@@ -46,7 +46,7 @@ def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Pla
         return Plan(traced.reason)
     if matmul_dtype is None and (fuse is False or traced.length < 2):
         return Plan("fuse=False" if fuse is False else "fewer than two steps")
-    graph = rewrite(traced.graph, traced.num_carry, traced.length)
+    graph = rewrite(traced.graph, traced.num_carry)
     if matmul_dtype is not None:
         graph = lower_products(graph, traced.num_carry, matmul_dtype)
     s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse not in ("defer", False))

@@ -3,7 +3,6 @@
     several slices of one array                      ->  one split
     concat(x, h) @ W                                 ->  x @ W[:I] + h @ W[I:]
     split(a + b), where a does not need the carry    ->  split(a) + split(b)
-    split(x @ W), where W is constant                ->  x @ split(W)
 
 The values are the same up to the order of sums. `level` is kept up to date for new values.
 """
@@ -11,20 +10,20 @@ The values are the same up to the order of sums. `level` is kept up to date for 
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections.abc import Callable
 from typing import Any
 
 from jax import lax
 
-from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, producers, variables
+from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, producers, users, variables
 from rnnjax.engine.sort import assign_levels
 
 
-def rewrite(graph: Graph, num_carry: int, length: int) -> Graph:
-    """All rewrites, in order. `length`: the number of steps."""
+def rewrite(graph: Graph, num_carry: int) -> Graph:
+    """All rewrites, in order."""
     graph = slices_to_splits(graph)
     graph = open_concats(graph, assign_levels(graph, num_carry))
-    return push_splits(graph, assign_levels(graph, num_carry), length)
+    return push_splits(graph, assign_levels(graph, num_carry))
 
 
 def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
@@ -128,9 +127,10 @@ def sum_of_products(eqn: Eqn, side: int, operands: list[Atom], weights: list[Var
 # --- splits move to the side that need not be in the loop
 
 
-def push_splits(graph: Graph, level: dict[Var, int], length: int) -> Graph:
-    """Push each split as far towards constants as it goes: no wide array is stored per step and sliced again."""
-    pusher = Pusher(producers(graph.eqns), level, length)
+def push_splits(graph: Graph, level: dict[Var, int]) -> Graph:
+    """Push each split through the sums that end in the loop: what is hoisted is then split before the loop, for all steps at
+    once, and no wide array is stored per step and sliced again."""
+    pusher = Pusher(producers(graph.eqns), level)
     renamed: dict[Var, Var] = {}
     for eqn in graph.eqns:
         eqn = dataclasses.replace(eqn, ins=[renamed.get(a, a) if is_var(a) else a for a in eqn.ins])
@@ -145,22 +145,12 @@ def push_splits(graph: Graph, level: dict[Var, int], length: int) -> Graph:
     return dataclasses.replace(graph, eqns=pusher.out, outs=outs)
 
 
-def splits_weight(eqn: Eqn, side: int, length: int) -> bool:
-    """Whether over all steps a product has at least as many rows as its weight (operand `side`): else the weight is the
-    larger of the two, and it is its result that is better split."""
-    contract = eqn.params["dimension_numbers"][0][1 - side]
-    shape = eqn.ins[1 - side].aval.shape
-    rows = math.prod(n for d, n in enumerate(shape) if d not in contract)
-    return length * rows >= math.prod(shape[d] for d in contract)
-
-
 @dataclasses.dataclass
 class Pusher:
     """State of `push_splits`: the equations written so far and the splits already made."""
 
     made: dict[Var, Eqn]
     level: dict[Var, int]
-    length: int
     out: list[Eqn] = dataclasses.field(default_factory=list)
     done: dict[Any, list[Var]] = dataclasses.field(default_factory=dict)
 
@@ -185,12 +175,6 @@ class Pusher:
         if eqn is not None and (self.worth(var) or (self.level[var] == 1 and eqn.name in ("add", "sub"))):
             columns = [self.columns(a, var, sizes, axis) for a in eqn.ins]
             return self.emit(eqn, zip(*columns, strict=True), var, sizes, axis)
-        if eqn is not None and self.level[var] == 1 and (side := self.constant_side(eqn, axis)) is not None:
-            weight_axis, n = side
-            weights = self.split(eqn.ins[n], sizes, weight_axis)
-            other = eqn.ins[1 - n]
-            pairs = [(other, w) if n == 1 else (w, other) for w in weights]
-            return self.emit(eqn, pairs, var, sizes, axis)
         new = split_eqn(var, sizes, axis)
         self.level.update({v: self.level[var] for v in new.outs})
         self.out.append(new)
@@ -210,16 +194,34 @@ class Pusher:
             self.out.append(self.made[part])
         return parts
 
-    def constant_side(self, eqn: Eqn, axis: int) -> tuple[int, int] | None:
-        """(axis of the weight, which operand it is) if output `axis` of a product comes from a constant operand."""
-        if eqn.name != "dot_general" or eqn.params.get("out_sharding") is not None:
-            return None
-        (contract, batch) = eqn.params["dimension_numbers"]
-        free = [[d for d in range(len(a.aval.shape)) if d not in contract[n]] for n, a in enumerate(eqn.ins)]
-        if batch[0]:
-            return None
-        for n, offset in ((0, 0), (1, len(free[0]))):
-            constant = is_var(eqn.ins[n]) and self.level[eqn.ins[n]] == 0 and splits_weight(eqn, n, self.length)
-            if constant and offset <= axis < offset + len(free[n]):
-                return free[n][axis - offset], n
+
+# --- evaluated for all steps at once: the parts of a product, or the product and then its parts
+
+
+def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], bool]) -> list[Eqn]:
+    """`split(x @ W)` as `x @ split(W)`, where nothing else reads the product: no wide array is made and copied apart."""
+    read_by, made = users(eqns), producers(eqns)
+    parts: dict[int, list[Eqn]] = {}
+    for eqn in eqns:
+        product = made.get(eqn.ins[0]) if eqn.name == "split" else None
+        if product is None or product.name != "dot_general" or eqn.ins[0] in keep or len(read_by[eqn.ins[0]]) > 1:
+            continue
+        if (side := constant_side(product, eqn.params["axis"], constant)) is not None:
+            axis, n = side
+            cut = split_eqn(product.ins[n], eqn.params["sizes"], axis)
+            pairs = [(product.ins[0], w) if n == 1 else (w, product.ins[1]) for w in cut.outs]
+            parts[id(product)] = []
+            parts[id(eqn)] = [cut, *(product.like(list(p), [v]) for p, v in zip(pairs, eqn.outs, strict=True))]
+    return [new for e in eqns for new in parts.get(id(e), [e])]
+
+
+def constant_side(eqn: Eqn, axis: int, constant: Callable[[Var], bool]) -> tuple[int, int] | None:
+    """(axis of the weight, which operand it is) if output `axis` of a product comes from a constant operand."""
+    contract, batch = eqn.params["dimension_numbers"]
+    free = [[d for d in range(len(a.aval.shape)) if d not in contract[n]] for n, a in enumerate(eqn.ins)]
+    if batch[0] or eqn.params.get("out_sharding") is not None:
         return None
+    for n, offset in ((0, 0), (1, len(free[0]))):
+        if is_var(eqn.ins[n]) and constant(eqn.ins[n]) and offset <= axis < offset + len(free[n]):
+            return free[n][axis - offset], n
+    return None

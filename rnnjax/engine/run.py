@@ -18,10 +18,13 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnnjax import _jax
 from rnnjax.engine.batch import evaluate_stacked
-from rnnjax.engine.graph import Var, alive, depends, evaluate, is_float, is_var, read, variables
+from rnnjax.engine.graph import Var, alive, depends, evaluate, is_float, is_var, nbytes, read, variables
 from rnnjax.engine.linear import Interface, Linear, Live, linearize_step, run_linear
+from rnnjax.engine.rewrite import narrow_products
 from rnnjax.engine.sort import Sorted
-from rnnjax.engine.taps import Sum, Taps, piece_tangents
+from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
+
+WIDE = 2 * 2**20  # up to here a product over time stays in the cache while it is cut apart; one wide product is faster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,11 @@ def hoist(s: Sorted, wanted: list[Var], env: dict[Var, Any], xs: list) -> list:
     """The wanted values that need x alone, for all steps at once."""
     stacked = dict(zip(s.xs, xs, strict=True))
     inner = {**env, **stacked}
-    evaluate_stacked(alive(s.ahead, wanted), inner, set(stacked))
+    eqns = alive(s.ahead, wanted)
+    steps = xs[0].shape[0] if xs else 0
+    if any(steps * nbytes(v) > WIDE for e in eqns if e.name == "dot_general" for v in e.outs):
+        eqns = narrow_products(eqns, set(wanted), lambda v: s.level[v] == 0)
+    evaluate_stacked(eqns, inner, set(stacked))
     return [inner[v] for v in wanted]
 
 
@@ -224,19 +231,25 @@ class Tangents:
     xs: dict[Var, Any]
     moving: list[Var]  # hoisted values that have a tangent
     live: Live
-    uses: list
+    taps: list[Tap]
+    uses: list[Use]
     operands: list[Var]
 
     @classmethod
     def of(cls, loop: Loop, d0: list, dxs: list, _: list) -> Tangents:
         consts, xs = perturbed(loop.face.need0, d0), perturbed(loop.s.xs, dxs)
         reach = depends(loop.s.ahead, [*consts, *xs])
-        moving = [v for v in loop.face.need1 if v in reach and is_float(v)]
+        read = dict.fromkeys([*loop.face.need1, *(v for t in loop.taps.taps for v in t.sources)])
+        moving = {v for v in read if v in reach and loop.s.level[v] == 1 and is_float(v)}
         uses = [u for u in loop.taps.uses if any(w in consts for w in u.weights)]
         operands = list(dict.fromkeys(v for u in uses for v in u.operands if loop.s.level[v] > 0))
-        taps, plain = live_taps(loop.taps, {*consts, *moving})
-        live = Live(taps, [v for v in plain if v in consts], [v for v in plain if v not in consts])
-        return cls(consts, xs, moving, live, uses, operands)
+        moves = {*consts, *moving, *(v for u in uses for v in (*u.eqn.outs, *u.pieces))}
+        taps = [t for t in loop.taps.taps if any(v in moves for v in t.sources)]
+        plain = [v for v in loop.taps.plain if v in moves]
+        live = Live([t.point for t in taps], [v for v in plain if v in consts], [v for v in plain if v not in consts])
+        asked = {*live.plain1, *(v for t in taps for v in t.sources)}
+        moving = [v for v in read if v in moving and v in asked]
+        return cls(consts, xs, moving, live, taps, uses, operands)
 
     def hoisted(self, loop: Loop, known: dict, xs: list, dxs: list) -> dict[Var, Any]:
         """Tangents of the hoisted values, for all steps at once."""
@@ -256,52 +269,19 @@ class Tangents:
 
     def make_taps(self, loop: Loop, d1: dict, given: dict) -> list:
         """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""
-        steps = loop.time.length // loop.time.blocks
-        pieces: dict[Var, Any] = {}
+        outs: dict[Var, Any] = {}
         for use in self.uses:
             dot = {w: self.consts[w] for w in use.weights if w in self.consts}
             stacked = {v for v in use.operands if loop.s.level[v] > 0}
-            pieces.update(zip(use.pieces, piece_tangents(use, given, dot, stacked, steps), strict=True))
-        sums = {t.out: t for t in loop.taps.sums}
-        return [make_tap(v, sums.get(v), self.consts, d1, pieces, steps) for v in self.live.taps]
+            outs.update(use_tangents(use, given, dot, stacked))
 
+        def tangent(v: Var, like: Var) -> Any:
+            if v in self.consts:
+                return spread(self.consts[v], 0, like)
+            return spread(d1[v], 1, like) if v in d1 else outs.get(v)
 
-def live_taps(taps: Taps, moving: set[Var]) -> tuple[list[Var], list[Var]]:
-    """The taps and plain inputs that have a tangent."""
-
-    def use_moves(at: tuple) -> bool:
-        return any(w in moving for w in at[0].weights)
-
-    live = [
-        t.out
-        for t in taps.sums
-        if any(is_var(a) and a in moving for _, a in t.leaves) or any(use_moves(at) for at in t.taken.values())
-    ]
-    live += [v for v, at in taps.free.items() if use_moves(at)]
-    plain = [v for v in taps.plain if v in moving]
-    return live, plain
-
-
-def make_tap(point: Var, total: Sum | None, d0: dict, d1: dict, pieces: dict, steps: int) -> jax.Array:
-    if total is None:
-        parts = [(1, pieces[point])]
-    else:
-        found = [(sign, leaf_tangent(total, a, d0, d1, pieces)) for sign, a in total.leaves if is_var(a)]
-        parts = [(sign, d) for sign, d in found if d is not None]
-    whole = None
-    for sign, d in parts:
-        d = d if sign > 0 else -d
-        whole = d if whole is None else jnp.add(whole, d)
-    return jnp.broadcast_to(whole, (steps, *point.shape))
-
-
-def leaf_tangent(total: Sum, leaf: Var, d0: dict, d1: dict, pieces: dict) -> Any:
-    """Tangent of one part of a sum, with the time axis first; None where there is none outside the loop."""
-    if leaf in d0:
-        return spread(d0[leaf], 0, total.out)
-    if leaf in d1:
-        return spread(d1[leaf], 1, total.out)
-    return pieces.get(leaf) if leaf in total.taken else None
+        steps = loop.time.length // loop.time.blocks
+        return [make_tap(t, lambda v, p=t.point: tangent(v, p), steps) for t in self.taps]
 
 
 def spread(d: Any, time_axes: int, like: Var) -> Any:

@@ -111,7 +111,7 @@ def keep_cheap_in_loop(eqns: list[Eqn], level: dict[Var, int], outs: list[Atom])
     given = set(variables(outs))
     in_loop = {v for e in eqns if level[e.outs[0]] == 2 for v in variables(e.ins)} if eqns else set()
     for eqn in reversed(eqns):
-        if level[eqn.outs[0]] != 1 or eqn.name not in CHEAP or any(v in given for v in eqn.outs):
+        if level[eqn.outs[0]] != 1 or eqn.name not in CHEAP - {"split"} or any(v in given for v in eqn.outs):
             continue
         if not all(level[u.outs[0]] == 2 for v in eqn.outs for u in read_by.get(v, [])):
             continue

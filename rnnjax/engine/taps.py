@@ -5,14 +5,16 @@ A *use* is an equation of a carry-dependent operand `a_t` and a constant `W` (`a
 
     tap_t = d hoisted_t + d bias + a_t @ dW        formed outside the loop, for all t at once
 
-and each use that ends in no sum has a tap of its own. In the loop W, bias and hoisted inputs are then held constant.
-Transposed, a tap is one stored cotangent per sum, and its formula ONE product over T*B per weight.
+and so does each use that ends in no sum. Where a use is split into gates that each end in a sum of their own, one tap on
+the unsplit product serves them all: one wide product makes it, from unsplit inputs where their parts line up.
+In the loop W, bias and hoisted inputs are then held constant.
+Transposed, a tap is one stored cotangent, and its formula ONE product over T*B per weight.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -20,12 +22,13 @@ import jax.numpy as jnp
 
 from rnnjax.engine.batch import run_stacked
 from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
-from rnnjax.engine.rewrite import splits_weight
 from rnnjax.engine.sort import Sorted
 
 BILINEAR = frozenset({"dot_general", "conv_general_dilated", "mul"})
 USUAL = BILINEAR | {"gather", "dynamic_slice"}
 SUMS = {"add": 1, "add_any": 1, "sub": -1}
+
+Terms = list[tuple[int, Var]]  # signed; each a constant, a hoisted value, or an output of a use
 
 
 @dataclasses.dataclass(eq=False)
@@ -44,15 +47,30 @@ class Use:
 
 @dataclasses.dataclass(eq=False)
 class Sum:
-    """`out = sum(sign * leaf)`; `taken` maps a leaf that is a piece of a use to its place there."""
+    """`out = sum(sign * leaf)`; `taken` are the leaves that are pieces of a use."""
 
     eqn: Eqn
     leaves: list[tuple[int, Any]]
-    taken: dict[Var, tuple[Use, int]]
+    taken: set[Var]
 
     @property
     def out(self) -> Var:
         return self.eqn.outs[0]
+
+
+@dataclasses.dataclass(eq=False)
+class Tap:
+    """The tangent to add at `point`: the sum of `terms`, and side by side along `axis` the sums of each of `columns`."""
+
+    point: Var
+    terms: Terms
+    axis: int = 0
+    sizes: tuple[int, ...] = ()
+    columns: list[Terms] = dataclasses.field(default_factory=list)
+
+    @property
+    def sources(self) -> list[Var]:
+        return [v for terms in (self.terms, *self.columns) for _, v in terms]
 
 
 @dataclasses.dataclass
@@ -60,11 +78,13 @@ class Taps:
     """All taps of a loop, and the constants and hoisted values that the loop still reads otherwise (`plain`)."""
 
     uses: list[Use]
-    sums: list[Sum]
-    points: list[Var]  # the tapped values: sums first, then the pieces that end in no sum
-    free: dict[Var, tuple[Use, int]]  # those pieces
+    taps: list[Tap]
     plain: set[Var]
     quiet: dict[int, set[Var]]  # by id of an equation in a use or sum: what it reads by way of a tap
+
+    @property
+    def points(self) -> list[Var]:
+        return [t.point for t in self.taps]
 
 
 def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
@@ -72,14 +92,11 @@ def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
     read_by = users(s.loop)
     given = set(variables([*s.graph.outs, *(v for e in s.after for v in e.ins)]))
     uses = [u for e in s.loop if (u := as_use(e, s, read_by, given)) is not None and wanted(e)]
-    piece_of = {v: (u, k) for u in uses for k, v in enumerate(u.pieces)}
-    sums, inside = find_sums(s, read_by, given, piece_of)
-    taken = {v for total in sums for v in total.taken}
-    free = {v: at for v, at in piece_of.items() if v not in taken and is_float(v)}
+    sums, inside = find_sums(s, read_by, given, {v for u in uses for v in u.pieces})
     quiet = inside | {id(u.eqn): set(u.weights) for u in uses}
     reads = [v for e in s.loop for v in variables(e.ins) if v not in quiet.get(id(e), ())]
     plain = {v for v in reads if s.level[v] < 2}
-    return Taps(uses, sums, [t.out for t in sums] + list(free), free, plain, quiet)
+    return Taps(uses, place_taps(s, uses, sums), plain, quiet)
 
 
 def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) -> Use | None:
@@ -95,7 +112,7 @@ def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) 
     return Use(eqn, weights, None, eqn.outs)
 
 
-def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tuple[list[Sum], dict[int, set[Var]]]:
+def find_sums(s: Sorted, read_by: dict, given: set[Var], pieces: set[Var]) -> tuple[list[Sum], dict[int, set[Var]]]:
     """(the sums worth a tap, what each equation in them reads by way of it)."""
     made = producers(s.loop)
 
@@ -124,13 +141,59 @@ def find_sums(s: Sorted, read_by: dict, given: set[Var], piece_of: dict) -> tupl
             continue
         seen: list[Eqn] = []
         parts = leaves(eqn, 1, seen)
-        taken = {
-            v: piece_of[v] for _, v in parts if is_var(v) and v in piece_of and len(read_by[v]) == 1 and v not in given
-        }
+        taken = {v for _, v in parts if is_var(v) and v in pieces and len(read_by[v]) == 1 and v not in given}
         if taken or any(is_var(v) and s.level[v] < 2 for _, v in parts):
             sums.append(Sum(eqn, parts, taken))
             inside |= {id(e): {v for v in variables(e.ins) if s.level[v] < 2} for e in seen}
     return sums, inside
+
+
+def place_taps(s: Sorted, uses: list[Use], sums: list[Sum]) -> list[Tap]:
+    """One tap for each split product whose gates end in sums of their own, each other sum, and each piece left."""
+    sum_of = {v: total for total in sums for v in total.taken}
+    part_of = {v: (e, k) for e in [*s.ahead, *(u.split for u in uses if u.split)] if e.name == "split"
+               for k, v in enumerate(e.outs)}  # fmt: skip
+    taps, owned = [], set()
+    for use in uses:
+        ends = [sum_of.get(v) for v in use.pieces]
+        mine = [total for total in ends if total is not None]
+        fits = all(total.out.shape == v.shape for v, total in zip(use.pieces, ends, strict=True) if total)
+        if use.split is not None and fits and len(set(mine)) == len(mine) and not owned & set(mine):
+            taps.append(wide_tap(use, ends, s, part_of))
+            owned |= set(mine)
+    served = {v for tap in taps for v in tap.sources}
+    served |= {v for u in uses if u.eqn.outs[0] in served for v in u.pieces}
+    taps += [Tap(t.out, outside(t.leaves, t.taken, s)) for t in sums if t not in owned]
+    served |= {v for t in sums for v in t.taken}
+    taps += [Tap(v, [(1, v)]) for u in uses for v in u.pieces if v not in served and is_float(v)]
+    return taps
+
+
+def outside(leaves: Iterable[tuple[int, Any]], taken: set[Var], s: Sorted) -> Terms:
+    """The leaves of a sum whose tangents the loop need not compute."""
+    return [(sign, v) for sign, v in leaves if is_var(v) and (v in taken or s.level[v] < 2)]
+
+
+def wide_tap(use: Use, ends: list[Sum | None], s: Sorted, part_of: dict[Var, tuple[Eqn, int]]) -> Tap:
+    """A tap on a product before it is split. What is added to every piece alike, part for part, stays unsplit too."""
+    assert use.split is not None
+    columns: list[Terms] = []
+    for piece, total in zip(use.pieces, ends, strict=True):
+        found = outside(total.leaves, total.taken, s) if total else []
+        sign = next((sign for sign, v in found if v is piece), 1)
+        columns.append([(sign * at, v) for at, v in found if v is not piece])
+    terms: Terms = [(1, use.eqn.outs[0])]
+    for sign, v in list(columns[0]):
+        cut, k = part_of.get(v, (None, -1))
+        parts = [(sign, part) for part in cut.outs] if cut is not None else []
+        alike = cut is not None and k == 0 and cut.params == use.split.params and len(parts) == len(columns)
+        if alike and all(part in column for part, column in zip(parts, columns, strict=True)):
+            terms.append((sign, cut.ins[0]))
+            for part, column in zip(parts, columns, strict=True):
+                column.remove(part)
+    if not any(columns):
+        columns = []
+    return Tap(use.eqn.outs[0], terms, use.split.params["axis"], tuple(use.split.params["sizes"]), columns)
 
 
 @jax.custom_jvp
@@ -154,37 +217,23 @@ def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 
 
-def piece_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var], steps: int) -> list[Any]:
-    """Tangents of the pieces of a use for tangents `dot` of its constants, all steps at once; None for integers."""
+def use_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var]) -> dict[Var, Any]:
+    """Tangents of the outputs of a use, and of its pieces, for tangents `dot` of its constants, all steps at once."""
     eqn = use.eqn
     over = [is_var(a) and a in stacked for a in eqn.ins]
     if eqn.name in BILINEAR:
         ins = [dot[a] if is_var(a) and a in dot else read(env, a) for a in eqn.ins]
-        if use.split is not None and (axis := split_axis(use, steps)) is not None:
-            ends = [sum(use.split.params["sizes"][: n + 1]) for n in range(len(use.pieces) - 1)]
-            return [run_stacked(eqn, [ins[0], w], over)[0] for w in jnp.split(ins[1], ends, axis)]
         out = run_stacked(eqn, ins, over)
     else:
         out = other_tangents(eqn, env, dot, over)
-    return run_stacked(use.split, out, [True]) if use.split is not None else out
-
-
-def split_axis(use: Use, steps: int) -> int | None:
-    """The axis of W along which to split it: `a @ split(dW)` needs no wide cotangent, `split(a @ dW)` does."""
-    eqn = use.eqn
-    axis = use.split.params["axis"] if use.split is not None else 0
-    if eqn.name != "dot_general" or eqn.ins[1] not in use.weights or eqn.ins[0] in use.weights:
-        return None
-    if not splits_weight(eqn, 1, steps):
-        return None
-    (_, contract), (batch, _) = eqn.params["dimension_numbers"]
-    free = [d for d in range(len(eqn.ins[1].shape)) if d not in contract]
-    first = len(eqn.outs[0].shape) - len(free)
-    return None if batch or axis < first else free[axis - first]
+    found = dict(zip(eqn.outs, out, strict=True))
+    if use.split is not None:
+        found.update(zip(use.pieces, run_stacked(use.split, out, [True]), strict=True))
+    return found
 
 
 def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any], over: list[bool]) -> list[Any]:
-    """Tangents of any equation for tangents of its constants."""
+    """Tangents of any equation for tangents of its constants; None for integers."""
     names = [v for v in dict.fromkeys(variables(eqn.ins)) if v in dot]
     floats = [n for n, v in enumerate(eqn.outs) if is_float(v)]
 
@@ -196,3 +245,36 @@ def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any], over: lis
     _, out = jax.jvp(of, ([env[v] for v in names],), ([dot[v] for v in names],))
     found = dict(zip(floats, out, strict=True))
     return [found.get(n) for n in range(len(eqn.outs))]
+
+
+def make_tap(tap: Tap, tangent: Callable[[Var], Any], steps: int) -> jax.Array:
+    """The tap for all `steps` at once. `tangent` gives that of a source, time first (of size 1 where it is the same at each
+    step) and of the point's rank, or None where there is none."""
+    parts = signed(tap.terms, tangent)
+    columns = [signed(column, tangent) for column in tap.columns]
+    for time in dict.fromkeys(d.shape[0] for column in columns for d in column):
+        parts.append(side_by_side([[d for d in column if d.shape[0] == time] for column in columns], tap))
+    return jnp.broadcast_to(total(parts), (steps, *tap.point.shape))
+
+
+def signed(terms: Terms, tangent: Callable[[Var], Any]) -> list[Any]:
+    found = [(sign, tangent(v)) for sign, v in terms]
+    return [d if sign > 0 else -d for sign, d in found if d is not None]
+
+
+def total(parts: list[Any]) -> Any:
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = jnp.add(whole, part)
+    return whole
+
+
+def side_by_side(columns: list[list[Any]], tap: Tap) -> jax.Array:
+    """The sums of the columns along the tap's axis, zeros where a column is empty."""
+    axis = tap.axis + 1  # after time
+    lead = [(*d.shape[:axis], 1, *d.shape[axis + 1 :]) for column in columns for d in column]
+    shape = jnp.broadcast_shapes(*lead)
+    shapes = [(*shape[:axis], size, *shape[axis + 1 :]) for size in tap.sizes]
+    zero = jnp.zeros((), tap.point.dtype)
+    filled = [jnp.broadcast_to(total(c) if c else zero, n) for c, n in zip(columns, shapes, strict=True)]
+    return jnp.concatenate(filled, axis)
