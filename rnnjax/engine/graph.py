@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from jax import lax
 
 from rnnjax import _jax
 
@@ -126,3 +127,13 @@ def depends(eqns: Iterable[Eqn], seeds: Iterable[Var]) -> set[Var]:
         if any(v in found for v in variables(eqn.ins)):
             found.update(eqn.outs)
     return found
+
+
+def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
+    return (*var.shape[:axis], size, *var.shape[axis + 1 :])
+
+
+def split_eqn(var: Var, sizes: Any, axis: int, outs: list[Var] | None = None) -> Eqn:
+    sizes = tuple(int(s) for s in sizes)
+    outs = outs or [var.reshaped(part_shape(var, axis, s)) for s in sizes]
+    return Eqn(lax.split_p, dict(sizes=sizes, axis=axis), [var], outs)

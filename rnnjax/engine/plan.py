@@ -24,6 +24,7 @@ from rnnjax.engine.trace import Traced
 
 SMALL = 24 * 2**20  # malloc maps larger blocks anew at each call, and every page of them faults (benchmarks/NOTES.md)
 BLOCK = 2 * 2**20  # a block's wide arrays stay in the cache
+JOIN = 16  # steps that make up for a copy of the weights
 MODES = (True, False, "all", "hoist", "defer")
 
 
@@ -46,7 +47,7 @@ def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Pla
         return Plan(traced.reason)
     if matmul_dtype is None and (fuse is False or traced.length < 2):
         return Plan("fuse=False" if fuse is False else "fewer than two steps")
-    graph = rewrite(traced.graph, traced.num_carry)
+    graph = rewrite(traced.graph, traced.num_carry, fuse == "all" or traced.length >= JOIN)
     if matmul_dtype is not None:
         graph = lower_products(graph, traced.num_carry, matmul_dtype)
     s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse not in ("defer", False))

@@ -2,6 +2,7 @@
 
     several slices of one array                      ->  one split
     concat(x, h) @ W                                 ->  x @ W[:I] + h @ W[I:]
+    a @ U, a @ V                                     ->  split(a @ [U V])           (file `join`)
     split(a + b), where a does not need the carry    ->  split(a) + split(b)
 
 The values are the same up to the order of sums. `level` is kept up to date for new values.
@@ -15,25 +16,18 @@ from typing import Any
 
 from jax import lax
 
-from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, producers, users, variables
+from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, part_shape, producers, split_eqn, users, variables
+from rnnjax.engine.join import join_products
 from rnnjax.engine.sort import assign_levels
 
 
-def rewrite(graph: Graph, num_carry: int) -> Graph:
-    """All rewrites, in order."""
+def rewrite(graph: Graph, num_carry: int, join: bool) -> Graph:
+    """All rewrites, in order. `join`: make one product of those that read the same operand."""
     graph = slices_to_splits(graph)
     graph = open_concats(graph, assign_levels(graph, num_carry))
+    if join:
+        graph = join_products(graph, num_carry, assign_levels(graph, num_carry))
     return push_splits(graph, assign_levels(graph, num_carry))
-
-
-def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
-    return (*var.shape[:axis], size, *var.shape[axis + 1 :])
-
-
-def split_eqn(var: Var, sizes: Any, axis: int, outs: list[Var] | None = None) -> Eqn:
-    sizes = tuple(int(s) for s in sizes)
-    outs = outs or [var.reshaped(part_shape(var, axis, s)) for s in sizes]
-    return Eqn(lax.split_p, dict(sizes=sizes, axis=axis), [var], outs)
 
 
 # --- several slices of one array are one split

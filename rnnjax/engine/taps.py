@@ -184,9 +184,9 @@ def wide_tap(use: Use, ends: list[Sum | None], s: Sorted, part_of: dict[Var, tup
         columns.append([(sign * at, v) for at, v in found if v is not piece])
     terms: Terms = [(1, use.eqn.outs[0])]
     for sign, v in list(columns[0]):
-        cut, k = part_of.get(v, (None, -1))
-        parts = [(sign, part) for part in cut.outs] if cut is not None else []
-        alike = cut is not None and k == 0 and cut.params == use.split.params and len(parts) == len(columns)
+        cut, k = part_of.get(v, (use.split, -1))
+        parts = [(sign, part) for part in cut.outs]
+        alike = k == 0 and cut.params == use.split.params
         if alike and all(part in column for part, column in zip(parts, columns, strict=True)):
             terms.append((sign, cut.ins[0]))
             for part, column in zip(parts, columns, strict=True):
