@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from common import arguments, cells_of, save, shapes_of
 
 from rnnjax.bench import assert_equal, interleave, make_problem, make_step, print_rows
-from rnnjax.engine import plan, residuals, scan
+from rnnjax.engine import batch, plan, residuals, run, scan, schedule
 
 BIG = 1 << 40
 
@@ -32,14 +32,28 @@ def patched(scan: Any, *patches: Any) -> Any:
     return run
 
 
+def way(name: str) -> Any:
+    """A schedule that always goes this way, where it can."""
+
+    def choose(length: int, sizes: schedule.Sizes) -> schedule.Schedule:
+        replay = name == "replay" and sizes.flops is not None
+        wide = sizes.hoisted + sizes.taps + (sizes.again if replay else 0)
+        blocks = 1 if name == "whole" else schedule.count_blocks(wide // (2 if replay else 1), length)
+        return schedule.Schedule(blocks, replay and blocks > 1)
+
+    return choose
+
+
 PARTS = {
     "lax.scan": (jax.lax.scan, ()),
     "hoist": (partial(scan, fuse="hoist"), ()),
     "defer": (partial(scan, fuse="defer"), ()),
     "both": (partial(scan, fuse="all"), ()),
     "plan": (scan, ()),
-    "plan, no blocks": (scan, ((plan, "SMALL", BIG),)),
-    "plan, blocks always": (scan, ((plan, "SMALL", 0),)),
+    "plan, whole": (scan, ((run, "choose", way("whole")),)),
+    "plan, blocks": (scan, ((run, "choose", way("blocks")),)),
+    "plan, replay": (scan, ((run, "choose", way("replay")),)),
+    "plan, gates apart": (scan, ((plan, "JOIN", BIG), (batch, "WIDE", 0))),
     "plan, store all": (scan, ((residuals, "ELEMENT", 10**4), (residuals, "CURVE", 10**4))),
     "plan, recompute all": (scan, ((residuals, "CURVE", 0), (residuals, "ELEMENT", 0))),
     "plan, bfloat16 products": (partial(scan, matmul_dtype=jnp.bfloat16), ()),

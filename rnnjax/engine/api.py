@@ -52,9 +52,11 @@ def scan(
         half alone; False is `lax.scan`.
 
     The plan depends on shapes and dtypes only. Hoisted: what depends on x and constants alone; cheap elementwise steps
-    stay in the loop unless they make what it reads smaller. Deferred: gradients of constants that meet the carry in a
-    product. After the loop: products that feed no next carry. In blocks of time: on a CPU, when all arrays over time
-    together exceed 24 MiB. Otherwise, and for bodies with effects, `lax.scan` runs as it is. `explain` shows the plan.
+    stay in the loop unless they make what it reads smaller. Joined: products of one operand with several weights. Deferred:
+    gradients of constants that meet the carry in a product. After the loop: products that feed no next carry. On a CPU a
+    gradient goes through time whole, in blocks, or in blocks that keep the carries alone and compute the rest again,
+    whichever an estimate of memory traffic says is cheapest (`rnnjax.engine.schedule`). Otherwise, and for bodies with
+    effects, `lax.scan` runs as it is. `explain` shows the plan.
 
     Returns:
       ``(carry, ys)`` as `lax.scan`.
@@ -82,11 +84,11 @@ def scan(
         return scan_segments(piece, init, xs, steps or 0, segment, reverse)
     traced = trace(f, init, xs, length, reverse, unroll)
     plan = make_plan(traced, fuse, matmul_dtype)
-    if plan.sorted is None or plan.taps is None or not plan.blocks or traced.finish is None:
+    if plan.sorted is None or plan.taps is None or traced.finish is None:
         return traced.plain()
     try:
-        time = Time(traced.length, traced.reverse, traced.unroll, plan.blocks)
-        return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.forward_blocks))
+        time = Time(traced.length, traced.reverse, traced.unroll)
+        return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.adapt))
     except Exception as error:  # a defect of ours must not cost the user the answer
         out = traced.plain()
         warnings.warn(f"rnnjax.scan fell back to lax.scan: {type(error).__name__}: {error}", RuntimeWarning, 2)

@@ -10,7 +10,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Eqn, Var, is_var, read, run_eqn
+from rnnjax.engine.graph import Eqn, Var, alive, is_var, nbytes, read, run_eqn
+from rnnjax.engine.rewrite import narrow_products
+from rnnjax.engine.sort import Sorted
+
+WIDE = 2 * 2**20  # up to here a product over time stays in the cache while it is cut apart; one wide product is faster
 
 
 def evaluate_stacked(eqns: list[Eqn], env: dict[Var, Any], stacked: set[Var]) -> None:
@@ -49,3 +53,15 @@ def flat_product(eqn: Eqn, a: Any, weight: Any) -> jax.Array:
     params = {**eqn.params, "dimension_numbers": (((1,), (0,)), ((), ()))}
     out = _jax.bind(lax.dot_general_p, params, [jnp.reshape(a, (rows, a.shape[-1])), weight], eqn.context, eqn.low)[0]
     return jnp.reshape(out, (*a.shape[:-1], weight.shape[1]))
+
+
+def hoist(s: Sorted, wanted: list[Var], env: dict[Var, Any], xs: list) -> list:
+    """The wanted values that need x alone, for all steps at once."""
+    stacked = dict(zip(s.xs, xs, strict=True))
+    inner = {**env, **stacked}
+    eqns = alive(s.ahead, wanted)
+    steps = xs[0].shape[0] if xs else 0
+    if any(steps * nbytes(v) > WIDE for e in eqns if e.name == "dot_general" for v in e.outs):
+        eqns = narrow_products(eqns, set(wanted), lambda v: s.level[v] == 0)
+    evaluate_stacked(eqns, inner, set(stacked))
+    return [inner[v] for v in wanted]

@@ -6,6 +6,8 @@ import dataclasses
 
 from rnnjax.engine.graph import Eqn, Graph, is_var, variables
 from rnnjax.engine.plan import Plan
+from rnnjax.engine.run import gradient_schedule
+from rnnjax.engine.schedule import Schedule
 from rnnjax.engine.sort import PRODUCTS, STAYS, Sorted, may_run_at_once
 from rnnjax.engine.trace import Traced
 
@@ -48,16 +50,22 @@ def make_explanation(traced: Traced, plan: Plan) -> Explanation:
         rows = plain_rows(traced.graph, plan.reason) if traced.graph is not None else ()
         return Explanation(tuple(rows), f"plain lax.scan: {plan.reason}", False)
     rows = tuple(fused_rows(plan.sorted, plan))
-    if not plan.blocks:
+    if plan.taps is None:
         return Explanation(rows, f"plain lax.scan: {plan.reason}", False)
-    steps = traced.length // plan.blocks
-    how = "all steps at once" if plan.blocks == 1 else f"{plan.blocks} blocks of {steps} steps"
-    s, taps = plan.sorted, plan.taps
+    s = plan.sorted
     decision = (
-        f"fused: {len(s.ahead)} equations before the loop ({how}), {len(s.loop)} in it, {len(s.after)} after it; "
-        f"{len(taps.points) if taps else 0} stored cotangents serve all deferred gradients"
+        f"fused: {len(s.ahead)} equations before the loop, {len(s.loop)} in it, {len(s.after)} after it; "
+        f"{len(plan.taps.taps)} stored cotangents serve all deferred gradients; "
+        f"a gradient takes {through_time(gradient_schedule(plan, traced.length), traced.length)}"
     )
     return Explanation(rows, decision, True)
+
+
+def through_time(way: Schedule, length: int) -> str:
+    if way.blocks == 1:
+        return "all steps at once"
+    kept = "keeps the carries alone and computes the rest of a block again" if way.replay else "keeps what is costly"
+    return f"time in {way.blocks} blocks of {length // way.blocks} steps and {kept}"
 
 
 def plain_rows(graph: Graph, reason: str) -> list[Row]:

@@ -60,25 +60,35 @@ class Linear:
     dots: list[list[Var]]  # tangents of the float carry, the taps, plain0, plain1
     once: list[Eqn]
     forward: list[Eqn]
-    again: list[Eqn]  # recomputed from what is stored
+    keep: list[Atom]  # what the forward loop stacks: what is emitted and what the rest is made of
+    replay: list[Eqn]  # made again for all steps of a block at once, from the carries and the hoisted values
+    again: list[Eqn]  # made again step by step
     tangent: list[Eqn]
     carry_out: list[Atom]
     emit: list[Atom]
     operands: list[Atom]
-    store: list[Var]  # for the tangent part: stored values and hoisted inputs
+    store: list[Var]  # what the tangent part reads of each step
     dot_carry: list[Atom]
     dot_emit: list[Atom]
 
 
-def linearize_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Linear:
-    """Trace one step and its tangent, and cut it into a forward and a linear part."""
+@dataclasses.dataclass
+class Step:
+    """One step and its tangent, traced."""
+
+    graph: Graph
+    ins: list[list[Var]]
+    outs: list[list[Atom]]
+
+
+def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Step:
+    """Trace one step and its tangent."""
     floats = [n for n, v in enumerate(s.carry) if is_float(v)]
     groups = [face.need0, s.carry, face.need1, [s.carry[n] for n in floats], live.taps, live.plain0, live.plain1]
     step = make_step(s, taps, face, live, operands, floats)
     closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[_jax.struct(v.aval) for v in g] for g in groups])
     graph = to_graph(closed)
-    ins, outs = take(graph.ins, groups), take(graph.outs, shape)
-    return cut(graph, ins, outs)
+    return Step(graph, take(graph.ins, groups), take(graph.outs, shape))
 
 
 def take(flat: list, groups: Any) -> list[list]:
@@ -112,9 +122,11 @@ def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list
     return step
 
 
-def cut(graph: Graph, ins: list[list[Var]], outs: list[list[Atom]]) -> Linear:
-    consts, carry, hoisted, *dots = ins
-    carry_out, emit, operands, dot_carry, dot_emit = outs
+def cut(step: Step, replay: bool = False) -> Linear:
+    """Cut a step into a forward and a linear part. `replay`: the forward part keeps its carries alone."""
+    graph = step.graph
+    consts, carry, hoisted, *dots = step.ins
+    carry_out, emit, operands, dot_carry, dot_emit = step.outs
     moving = depends(graph.eqns, [v for d in dots for v in d])
     if any(a in moving for a in variables([*carry_out, *emit, *operands])):
         raise NotImplementedError("a value depends on a tangent")
@@ -129,12 +141,19 @@ def cut(graph: Graph, ins: list[list[Var]], outs: list[list[Atom]]) -> Linear:
     needed.update(dict.fromkeys(v for v in variables([*dot_carry, *dot_emit]) if v in varying))
     kept = {v for v in variables([*emit, *operands]) if v in varying} | set(hoisted)
     free = (set(graph.consts) | set(consts) | {v for e in once for v in e.outs}) - varying
-    store = residuals.choose(primal, needed, free, kept)
+    store = residuals.choose(primal, needed, free, kept, residuals.STACK if replay else residuals.STORE)
     again = alive(primal, needed, set(store))
-    forward = alive(primal, [*carry_out, *emit, *operands, *store])
+    keep: list[Atom] = [*emit, *operands, *store]
+    replayed = []
+    if replay:
+        start = {*carry, *hoisted}
+        replayed = alive(primal, keep[len(emit) :], start)
+        reads = {*(v for e in replayed for v in variables(e.ins)), *variables(keep[len(emit) :])}
+        keep = [*emit, *(v for v in carry if v in reads)]
+    forward = alive(primal, [*carry_out, *keep])
     return Linear(
-        graph, consts, carry, hoisted, dots, once, forward, again, tangent, carry_out, emit, operands, store,
-        dot_carry, dot_emit,
+        graph, consts, carry, hoisted, dots, once, forward, keep, replayed, again, tangent, carry_out, emit, operands,
+        store, dot_carry, dot_emit,
     )  # fmt: skip
 
 

@@ -4,8 +4,7 @@ plain     nothing to hoist, nothing to defer and no readout: `lax.scan` as it is
 hoist     every product of x with constants; cheap steps on x stay in the loop unless they shrink what it reads
 defer     the gradient of every constant that is multiplied with something that needs the carry
 readout   products that feed no next carry wait until after the loop, unless that stores much more than it saves
-blocks    on a CPU, once all arrays over time exceed `SMALL` bytes: time is cut so that hoisted inputs and cotangents
-          of one block take at most `BLOCK` bytes
+time      `schedule` says whether time is cut into blocks, where a gradient is taken
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from rnnjax.engine.graph import Eqn, Graph, is_var, nbytes, variables
@@ -22,21 +20,18 @@ from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, assi
 from rnnjax.engine.taps import USUAL, Taps, find_taps
 from rnnjax.engine.trace import Traced
 
-SMALL = 24 * 2**20  # malloc maps larger blocks anew at each call, and every page of them faults (benchmarks/NOTES.md)
-BLOCK = 2 * 2**20  # a block's wide arrays stay in the cache
 JOIN = 16  # steps that make up for a copy of the weights
 MODES = (True, False, "all", "hoist", "defer")
 
 
 @dataclasses.dataclass
 class Plan:
-    """What to run. `sorted` is None where `lax.scan` runs as it is; `reason` says why."""
+    """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `adapt`: cut time where that pays."""
 
     reason: str
     sorted: Sorted | None = None
     taps: Taps | None = None
-    blocks: int = 1  # of time, where a gradient is taken
-    forward_blocks: int = 1  # where none is
+    adapt: bool = False
 
 
 def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
@@ -53,14 +48,8 @@ def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Pla
     s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse not in ("defer", False))
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
     if fuse is True and matmul_dtype is None and not pays(s, taps):
-        return Plan("nothing to hoist and nothing to defer", s, taps, 0)
-    if fuse is not True:
-        return Plan("fused", s, taps)
-    hoisted = hoisted_bytes(s)
-    emitted = sum(nbytes(v) for v in variables(s.ys))
-    cotangents = sum(nbytes(v) for v in taps.points)
-    trained = count_blocks(hoisted + cotangents, kept_bytes(s), traced.length)
-    return Plan("fused", s, taps, trained, count_blocks(hoisted, emitted, traced.length))
+        return Plan("nothing to hoist and nothing to defer", s)
+    return Plan("fused", s, taps, adapt=fuse is True)
 
 
 def lower_products(graph: Graph, num_carry: int, dtype: Any) -> Graph:
@@ -89,19 +78,3 @@ def pays(s: Sorted, taps: Taps) -> bool:
 def hoisted_bytes(s: Sorted) -> int:
     """Bytes per step of what is hoisted into the loop."""
     return sum(nbytes(v) for v in {v for e in s.loop for v in variables(e.ins) if s.level[v] == 1 and v not in s.xs})
-
-
-def kept_bytes(s: Sorted) -> int:
-    """Bytes per step that a gradient keeps, roughly: the carry and what is costly to have again."""
-    costly = [v for e in s.loop if e.name in ELEMENTWISE_COSTLY for v in e.outs]
-    return sum(nbytes(v) for v in [*costly, *s.carry])
-
-
-def count_blocks(wide: int, kept: int, length: int) -> int:
-    """Blocks of time of equal length, for `wide` bytes per step that blocks would bound and `kept` that they would not;
-    1 where all fits anyway, off the CPU, or where no length near the best one fits evenly."""
-    if jax.default_backend() != "cpu" or length * (wide + kept) <= SMALL or not wide:
-        return 1
-    steps = max(8, BLOCK // wide)
-    near = [k for k in range(max(4, steps // 2), min(length // 2, 2 * steps) + 1) if length % k == 0]
-    return length // min(near, key=lambda k: abs(k - steps)) if near else 1

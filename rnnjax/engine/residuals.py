@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from rnnjax.engine.graph import Eqn, Var, nbytes, producers, variables
 from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY
 
-STORE, READ = 170, 30  # write and read back; read only, of what is stored anyway
+STORE, READ = 170, 30  # write step by step and read back; read only, of what is stored anyway
+STACK = 60  # write for all steps at once and read back
 ELEMENT, CURVE = 4, 90  # recompute an addition or a product; a tanh or a division
 NEVER = 1 << 60
 
@@ -27,8 +28,8 @@ def recompute_cost(eqn: Eqn | None, var: Var) -> int:
     return CURVE * nbytes(var) if eqn.name in ELEMENTWISE_COSTLY else NEVER
 
 
-def choose(eqns: list[Eqn], needed: Iterable[Var], free: set[Var], stored: set[Var]) -> list[Var]:
-    """The values to store so that `needed` can be had. `free` cost nothing, `stored` are stored anyway."""
+def choose(eqns: list[Eqn], needed: Iterable[Var], free: set[Var], stored: set[Var], store: int = STORE) -> list[Var]:
+    """The values to store so that `needed` can be had. `free` cost nothing, `stored` are stored anyway, others `store`."""
     made = producers(eqns)
     network = Network()
     seen: dict[Var, None] = {}  # ordered: the same program for the same body, in every process
@@ -42,7 +43,7 @@ def choose(eqns: list[Eqn], needed: Iterable[Var], free: set[Var], stored: set[V
         seen[v] = None
         cost = recompute_cost(made.get(v), v)
         network.add("source", (v, 0), cost)
-        network.add((v, 0), (v, 1), (READ if v in stored else STORE) * nbytes(v) + 1)
+        network.add((v, 0), (v, 1), (READ if v in stored else store) * nbytes(v) + 1)
         if cost < NEVER:
             for u in variables(made[v].ins):
                 if u not in free:

@@ -7,24 +7,23 @@ the wide arrays over time (hoisted inputs, cotangents of the sums) are then neve
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
-from rnnjax import _jax
-from rnnjax.engine.batch import evaluate_stacked
-from rnnjax.engine.graph import Var, alive, depends, evaluate, is_float, is_var, nbytes, read, variables
-from rnnjax.engine.linear import Interface, Linear, Live, linearize_step, run_linear
-from rnnjax.engine.rewrite import narrow_products
-from rnnjax.engine.sort import Sorted
-from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
-
-WIDE = 2 * 2**20  # up to here a product over time stays in the cache while it is cut apart; one wide product is faster
+from rnnjax.engine.batch import evaluate_stacked, hoist
+from rnnjax.engine.graph import Eqn, alive, evaluate, is_float, nbytes, read, variables
+from rnnjax.engine.linear import Interface, Linear, Live, Step, cut, run_linear, trace_step
+from rnnjax.engine.plan import Plan, hoisted_bytes
+from rnnjax.engine.schedule import Schedule, Sizes, choose
+from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, may_run_at_once
+from rnnjax.engine.store import Store, over_time
+from rnnjax.engine.tangents import Tangents, instantiate, typed, with_float0
+from rnnjax.engine.taps import Taps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +35,15 @@ class Time:
     unroll: int = 1
     blocks: int = 1
 
-    def scan(self, body: Callable, carry: Any, xs: Any, length: int | None = None) -> tuple[Any, Any]:
+    @property
+    def steps(self) -> int:
+        """Steps of one block."""
+        return self.length // self.blocks
+
+    def scan(self, body: Callable, carry: Any, xs: Any) -> tuple[Any, Any]:
         """`lax.scan` over the steps of one block."""
-        steps = self.length // self.blocks
-        return lax.scan(body, carry, xs, length=steps, reverse=self.reverse, unroll=min(self.unroll, steps))
+        unroll = min(self.unroll, self.steps)
+        return lax.scan(body, carry, xs, length=self.steps, reverse=self.reverse, unroll=unroll)
 
     def over_blocks(self, body: Callable, carry: Any, xs: Any, per_block: Any = ()) -> tuple[Any, Any, Any]:
         """`body(carry, xs of a block, per_block of it) -> (carry, ys, one value per block)`, block after block."""
@@ -55,14 +59,12 @@ class Time:
         return carry, jax.tree.map(lambda y: y.reshape(self.length, *y.shape[2:]), ys), ones
 
 
-def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, forward_blocks: int = 1) -> list:
-    """Everything: the flat outputs of `lax.scan`, carry first. `forward_blocks`: where no gradient is taken."""
+def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, adapt: bool = True) -> list:
+    """Everything: the flat outputs of `lax.scan`, carry first. `adapt`: cut time into blocks where that is cheaper."""
     env = dict(s.graph.consts)
     evaluate(s.once, env)
     face = interface(s, taps)
-    carry, stacks = Loop(s, taps, face, time, dataclasses.replace(time, blocks=forward_blocks))(
-        [env[v] for v in face.need0], xs, init
-    )
+    carry, stacks = Loop(s, taps, face, time, adapt)([env[v] for v in face.need0], xs, init)
     return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
 
@@ -78,18 +80,6 @@ def interface(s: Sorted, taps: Taps) -> Interface:
     return Interface([v for v in used if s.level[v] == 0], need1, [v for v in out if v in made])
 
 
-def hoist(s: Sorted, wanted: list[Var], env: dict[Var, Any], xs: list) -> list:
-    """The wanted values that need x alone, for all steps at once."""
-    stacked = dict(zip(s.xs, xs, strict=True))
-    inner = {**env, **stacked}
-    eqns = alive(s.ahead, wanted)
-    steps = xs[0].shape[0] if xs else 0
-    if any(steps * nbytes(v) > WIDE for e in eqns if e.name == "dot_general" for v in e.outs):
-        eqns = narrow_products(eqns, set(wanted), lambda v: s.level[v] == 0)
-    evaluate_stacked(eqns, inner, set(stacked))
-    return [inner[v] for v in wanted]
-
-
 def finish(s: Sorted, face: Interface, env: dict, xs: list, stacks: list, length: int) -> list:
     """The outputs over time: stacked in the loop, or computed after it for all steps at once."""
     ahead = {**dict(zip(s.xs, xs, strict=True)), **dict(zip(face.emit, stacks, strict=True))}
@@ -102,13 +92,6 @@ def finish(s: Sorted, face: Interface, env: dict, xs: list, stacks: list, length
     return [over_time(a, {v: inner[v] for v in stacked}, env, length) for a in s.ys]
 
 
-def over_time(atom: Any, stacked: dict, env: dict, length: int) -> Any:
-    if is_var(atom) and atom in stacked:
-        return stacked[atom]
-    value = jnp.asarray(read(env, atom))
-    return jnp.broadcast_to(value, (length, *value.shape))
-
-
 @dataclasses.dataclass
 class Loop:
     """The loop with its derivative rule; called with constants, xs and the carry, all flat lists."""
@@ -117,7 +100,7 @@ class Loop:
     taps: Taps
     face: Interface
     time: Time
-    forward_time: Time
+    adapt: bool
 
     def __call__(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         @jax.custom_jvp
@@ -129,6 +112,9 @@ class Loop:
 
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         known = dict(zip(self.face.need0, consts, strict=True))
+        time = self.time
+        if self.adapt:
+            time = dataclasses.replace(time, blocks=forward_schedule(self.s, self.face, time.length).blocks)
 
         def step(carry, x):
             env = {**known, **dict(zip([*self.s.carry, *self.face.need1], [*carry, *x], strict=True))}
@@ -136,181 +122,97 @@ class Loop:
             return [jnp.asarray(read(env, a)) for a in self.s.carry_out], [env[v] for v in self.face.emit]
 
         def block(carry, xs, _):
-            return *self.forward_time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
+            return *time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
 
-        return self.forward_time.over_blocks(block, init, xs)[:2]
+        return time.over_blocks(block, init, xs)[:2]
 
     def rule(self, primals: Any, tangents: Any) -> Any:
         consts, xs, init = primals
-        dot = Tangents.of(self, *tangents)
-        step = linearize_step(self.s, self.taps, self.face, dot.live, dot.operands)
+        dot = Tangents.of(self.s, self.taps, self.face, *tangents[:2])
+        traced = trace_step(self.s, self.taps, self.face, dot.live, dot.operands)
+        step, way = schedule_step(self.s, traced, self.time.length) if self.adapt else (cut(traced), Schedule())
+        time = dataclasses.replace(self.time, blocks=way.blocks)
         known = dict(zip(self.face.need0, consts, strict=True))
         values = {**step.graph.consts, **dict(zip(step.consts, consts, strict=True))}
         evaluate(step.once, values)
         store = Store.of(step, values)
 
+        def hoisted(xs):
+            return dict(zip(step.hoisted, hoist(self.s, self.face.need1, known, xs), strict=True))
+
         def forward(carry, xs, _):
-            hoisted = hoist(self.s, self.face.need1, known, xs)
-            out, stacks = self.time.scan(store.step, carry, hoisted)
-            kept = dict(zip(step.hoisted, hoisted, strict=True))
+            kept = hoisted(xs)
+            out, stacks = time.scan(store.step, carry, list(kept.values()))
             return out, [*stacks, *(kept[v] for v in store.hoisted)], [carry[n] for n in store.shifted]
 
-        out, stacks, starts = self.time.over_blocks(forward, init, xs)
-        if self.time.blocks == 1:
+        out, stacks, starts = time.over_blocks(forward, init, xs)
+        if time.blocks == 1:
             starts = [v[None] for v in starts]
 
         def linear(dcarry, given, starts):
             (xs, stacks), dxs = given
-            held = store.read(stacks, starts, self.time)
-            d1 = dot.hoisted(self, known, xs, dxs)
+            stacked = store.read(stacks, starts, hoisted(xs) if step.replay else {}, time)
+            held = lambda a: over_time(a, stacked, values, time.steps)
+            d1 = dot.hoisted(known, xs, dxs)
             here = {**known, **dict(zip(dot.operands, [held(a) for a in step.operands], strict=True))}
-            here.update({v: held(w) for v, w in zip(self.face.need1, step.hoisted, strict=True) if w in store.want})
-            dtaps = dot.make_taps(self, d1, here)
+            here.update({v: stacked[w] for v, w in zip(self.face.need1, step.hoisted, strict=True) if w in stacked})
+            dtaps = dot.make_taps(d1, here, time.steps)
             dots = [dcarry, dtaps, [dot.consts[v] for v in dot.live.plain0], [d1[v] for v in dot.live.plain1]]
-            return *run_linear(step, values, [held(v) for v in step.store], dots, self.time), ()
+            return *run_linear(step, values, [held(v) for v in step.store], dots, time), ()
 
-        if self.time.blocks > 1:
+        if time.blocks > 1:
             linear = jax.checkpoint(linear, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
         dcarry = [instantiate(d, v) for d, v in zip(tangents[2], init, strict=True) if is_float(typed(v))]
-        dout = self.time.over_blocks(linear, dcarry, ((xs, stacks), list(dot.xs.values())), starts)[:2]
-        emitted = [store.whole(a, stacks, init, self.time) for a in step.emit]
+        dout = time.over_blocks(linear, dcarry, ((xs, stacks), list(dot.xs.values())), starts)[:2]
+        emitted = [store.whole(a, stacks, init, time) for a in step.emit]
         return (out, emitted), tuple(with_float0(o, d) for o, d in zip((out, emitted), dout, strict=True))
 
 
-@dataclasses.dataclass
-class Store:
-    """What the forward loop stacks. A carry is its own output of the step before: it is stored once, and shifted."""
-
-    linear: Linear
-    consts: dict[Var, Any]
-    want: dict[Var, None]
-    stack: list[Var]
-    hoisted: list[Var]
-    shifted: dict[int, Var]  # which carry -> its value after the step
-
-    @classmethod
-    def of(cls, step: Linear, consts: dict[Var, Any], operands: Any = ()) -> Store:
-        want = dict.fromkeys(v for v in variables([*step.emit, *step.operands, *step.store]) if v not in consts)
-        inputs = {*step.carry, *step.hoisted}
-        shifted = {
-            n: after
-            for n, (v, after) in enumerate(zip(step.carry, step.carry_out, strict=True))
-            if v in want and is_var(after) and after in want and after not in inputs
-        }
-        skip = {step.carry[n] for n in shifted} | set(step.hoisted)
-        hoisted = [v for v in step.hoisted if v in want]
-        return cls(step, consts, want, [v for v in want if v not in skip], hoisted, shifted)
-
-    def step(self, carry: list, x: list) -> tuple[list, list]:
-        """One step of the forward loop."""
-        env = {**self.consts, **dict(zip([*self.linear.carry, *self.linear.hoisted], [*carry, *x], strict=True))}
-        evaluate(self.linear.forward, env)
-        return [jnp.asarray(read(env, a)) for a in self.linear.carry_out], [env[v] for v in self.stack]
-
-    def read(self, stacks: list, starts: list, time: Time) -> Callable[[Any], Any]:
-        """A function from a value of the step to its stack over one block."""
-        given = dict(zip([*self.stack, *self.hoisted], stacks, strict=True))
-        for (n, after), start in zip(self.shifted.items(), starts, strict=True):
-            given[self.linear.carry[n]] = shift(start, given[after], time.reverse)
-        return lambda a: over_time(a, given, self.consts, time.length // time.blocks)
-
-    def whole(self, atom: Any, stacks: list, init: list, time: Time) -> Any:
-        """The stack of an emitted value over all of time."""
-        given = dict(zip([*self.stack, *self.hoisted], stacks, strict=True))
-        for n, after in self.shifted.items():
-            if self.linear.carry[n] is atom:
-                return shift(init[n], given[after], time.reverse)
-        return over_time(atom, given, self.consts, time.length)
+def forward_schedule(s: Sorted, face: Interface, length: int) -> Schedule:
+    """How a forward pass alone goes through time."""
+    return choose(length, Sizes(hoisted=hoisted_bytes(s), taps=0, stored=sum(map(nbytes, face.emit))))
 
 
-@dataclasses.dataclass
-class Tangents:
-    """The tangents of one call of the rule: only those that are there."""
-
-    consts: dict[Var, Any]
-    xs: dict[Var, Any]
-    moving: list[Var]  # hoisted values that have a tangent
-    live: Live
-    taps: list[Tap]
-    uses: list[Use]
-    operands: list[Var]
-
-    @classmethod
-    def of(cls, loop: Loop, d0: list, dxs: list, _: list) -> Tangents:
-        consts, xs = perturbed(loop.face.need0, d0), perturbed(loop.s.xs, dxs)
-        reach = depends(loop.s.ahead, [*consts, *xs])
-        read = dict.fromkeys([*loop.face.need1, *(v for t in loop.taps.taps for v in t.sources)])
-        moving = {v for v in read if v in reach and loop.s.level[v] == 1 and is_float(v)}
-        uses = [u for u in loop.taps.uses if any(w in consts for w in u.weights)]
-        operands = list(dict.fromkeys(v for u in uses for v in u.operands if loop.s.level[v] > 0))
-        moves = {*consts, *moving, *(v for u in uses for v in (*u.eqn.outs, *u.pieces))}
-        taps = [t for t in loop.taps.taps if any(v in moves for v in t.sources)]
-        plain = [v for v in loop.taps.plain if v in moves]
-        live = Live([t.point for t in taps], [v for v in plain if v in consts], [v for v in plain if v not in consts])
-        asked = {*live.plain1, *(v for t in taps for v in t.sources)}
-        moving = [v for v in read if v in moving and v in asked]
-        return cls(consts, xs, moving, live, taps, uses, operands)
-
-    def hoisted(self, loop: Loop, known: dict, xs: list, dxs: list) -> dict[Var, Any]:
-        """Tangents of the hoisted values, for all steps at once."""
-        if not self.moving:
-            return {}
-        names = list(self.consts)
-        where = {v: n for n, v in enumerate(loop.s.xs)}
-
-        def values(consts, some):
-            every = list(xs)
-            for v, x in zip(self.xs, some, strict=True):
-                every[where[v]] = x
-            return hoist(loop.s, self.moving, {**known, **dict(zip(names, consts, strict=True))}, every)
-
-        at = [known[v] for v in names], [xs[where[v]] for v in self.xs]
-        return dict(zip(self.moving, jax.jvp(values, at, ([*self.consts.values()], dxs))[1], strict=True))
-
-    def make_taps(self, loop: Loop, d1: dict, given: dict) -> list:
-        """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""
-        outs: dict[Var, Any] = {}
-        for use in self.uses:
-            dot = {w: self.consts[w] for w in use.weights if w in self.consts}
-            stacked = {v for v in use.operands if loop.s.level[v] > 0}
-            outs.update(use_tangents(use, given, dot, stacked))
-
-        def tangent(v: Var, like: Var) -> Any:
-            if v in self.consts:
-                return spread(self.consts[v], 0, like)
-            return spread(d1[v], 1, like) if v in d1 else outs.get(v)
-
-        steps = loop.time.length // loop.time.blocks
-        return [make_tap(t, lambda v, p=t.point: tangent(v, p), steps) for t in self.taps]
+def gradient_schedule(plan: Plan, length: int) -> Schedule:
+    """How the gradient for everything goes through time."""
+    s, taps = plan.sorted, plan.taps
+    if s is None or taps is None or not plan.adapt:
+        return Schedule()
+    face = interface(s, taps)
+    plain = [[v for v in taps.plain if is_float(v) and (s.level[v] == 0) is once] for once in (True, False)]
+    operands = list(dict.fromkeys(v for u in taps.uses for v in u.operands if s.level[v] > 0))
+    live = Live([t.point for t in taps.taps], *plain)
+    return schedule_step(s, trace_step(s, taps, face, live, operands), length)[1]
 
 
-def spread(d: Any, time_axes: int, like: Var) -> Any:
-    """Insert axes of size one after the time axis (there may be none), to the rank of a stack of `like`."""
-    missing = len(like.shape) - (d.ndim - time_axes)
-    lead = d.shape[:1] if time_axes else (1,)
-    return d.reshape(*lead, *(1,) * missing, *d.shape[time_axes:])
+def schedule_step(s: Sorted, traced: Step, length: int) -> tuple[Linear, Schedule]:
+    """How a gradient goes through time, and its step cut accordingly."""
+    step, replayed = cut(traced), cut(traced, replay=True)
+    hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
+    stored = sum(map(nbytes, [*(store := Store.of(step, {})).stack, *store.hoisted]))
+    flops = None
+    if replayed.replay and all(may_run_at_once(e) for e in replayed.replay):
+        flops = sum(product_flops(e) for e in [*replayed.replay, *s.ahead])
+    sizes = Sizes(
+        hoisted,
+        taps,
+        stored,
+        kept=sum(map(nbytes, Store.of(replayed, {}).stack)),
+        again=sum(nbytes(v) for e in replayed.replay if e.name not in CHEAP for v in e.outs),
+        curves=sum(nbytes(v) for e in replayed.replay if e.name in ELEMENTWISE_COSTLY for v in e.outs),
+        flops=flops,
+    )
+    way = choose(length, sizes)
+    return (replayed if way.replay else step), way
 
 
-def typed(value: Any) -> Var:
-    return Var(jax.typeof(value))
-
-
-def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
-    """The tangents that are there: not symbolic zeros, not those of integers."""
-    return {v: d for v, d in zip(names, tangents, strict=True) if not isinstance(d, SymbolicZero) and is_float(v)}
-
-
-def instantiate(tangent: Any, value: Any) -> Any:
-    return _jax.zeros(jax.typeof(value)) if isinstance(tangent, SymbolicZero) else tangent
-
-
-def with_float0(values: list, tangents: list) -> list:
-    """Tangents of all outputs: those computed for the floats, `float0` for the rest."""
-    found = iter(tangents)
-    return [next(found) if is_float(typed(v)) else np.zeros(v.shape, _jax.tangent_dtype(v.dtype)) for v in values]
-
-
-def shift(start: Any, after: Any, reverse: bool) -> Any:
-    """The carry before each step, from the carry before the first and that after each."""
-    parts = [after[1:], start[None]] if reverse else [start[None], after[:-1]]
-    return jnp.concatenate(parts)
+def product_flops(eqn: Eqn) -> int:
+    """Floating-point operations of a product; 0 for any other equation."""
+    if eqn.name not in PRODUCTS:
+        return 0
+    size = math.prod(eqn.outs[0].shape)
+    if eqn.name == "dot_general":
+        (contract, _), _ = eqn.params["dimension_numbers"]
+        return 2 * size * math.prod(eqn.ins[0].aval.shape[d] for d in contract)
+    kernel = eqn.ins[1].aval.shape
+    return 2 * size * math.prod(kernel) // kernel[eqn.params["dimension_numbers"].rhs_spec[0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from engine.bodies import BODIES
 from jax import lax
 
 import rnnjax.engine as engine
-from rnnjax.engine import plan
+from rnnjax.engine import run, schedule
 
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NO_FORWARD_MODE = {"custom_vjp"}
@@ -121,14 +123,29 @@ def test_every_option_equals_lax_scan(name, options):
     assert_same(facts(jax.lax.scan, body, **plain), facts(engine.scan, body, **options))
 
 
-@pytest.mark.parametrize(("name", "reverse"), [("lstm_split", False), ("gru_slices", True), ("gather_by_carry", False)])
-def test_blocks_of_time(name, reverse, monkeypatch):
-    """Forced on by a small threshold: six steps as three blocks of two."""
-    body = BODIES[name]()
-    body = body._replace(xs=np.concatenate([body.xs, body.xs[:1]]))
-    monkeypatch.setattr(plan, "count_blocks", lambda *_: 3)
-    assert_same(facts(jax.lax.scan, body, second_order=True, reverse=reverse),
-                facts(engine.scan, body, second_order=True, reverse=reverse))  # fmt: skip
+REPLAYED = ["lstm_split", "gru_slices", "gather_by_carry"]
+
+
+@pytest.mark.parametrize("replay", [False, True])
+@pytest.mark.parametrize("name", [n if n in REPLAYED else pytest.param(n, marks=pytest.mark.slow) for n in BODIES])
+def test_blocks_of_time(name, replay, monkeypatch):
+    """Forced on: time as blocks of one or two steps, what is costly kept or made again from the carries."""
+    body, reverse = BODIES[name](), name == "gru_slices"
+    if name in REPLAYED:
+        body = body._replace(xs=np.concatenate([body.xs, body.xs[:1]]))
+    seen = []
+
+    def forced(length, sizes):
+        seen.append(way := schedule.Schedule(length // (1 + (length % 2 == 0)), replay and sizes.flops is not None))
+        return way
+
+    monkeypatch.setattr(run, "choose", forced)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        options = dict(second_order=name in SECOND_ORDER, forward_mode=name not in NO_FORWARD_MODE, reverse=reverse)
+        assert_same(facts(jax.lax.scan, body, **options), facts(engine.scan, body, **options))
+    if name in REPLAYED:
+        assert any(way.replay for way in seen) == replay
 
 
 @pytest.mark.parametrize("length", [0, 1, 2])

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from zoo import ZOO
 
 import rnnjax as rj
 import rnnjax.engine as engine
 from rnnjax import _jax
-from rnnjax.engine import plan
+from rnnjax.engine import plan, run, schedule
 
 T, B = 6, 5  # sizes that no weight of the zoo's cells has
 
@@ -221,15 +222,25 @@ def test_explain_plain():
     assert "plain lax.scan: nothing to hoist" in str(found)
 
 
-def test_blocks_follow_from_shapes():
+def test_the_way_through_time_follows_from_shapes():
     w, u = jnp.ones((64, 256)), jnp.ones((64, 256))
 
-    def blocks(steps, batch):
-        step = lambda h, x: (jnp.tanh(x @ w + h @ u)[:, :64],) * 2
-        traced = engine.api.trace(step, jnp.zeros((batch, 64)), jnp.zeros((steps, batch, 64)), None, False, 1)
-        return plan.make_plan(traced, True).blocks
+    def way(steps, batch, inputs=64):
+        step = lambda h, x: (jnp.tanh(x @ w[:inputs] + h @ u)[:, :64],) * 2
+        traced = engine.api.trace(step, jnp.zeros((batch, 64)), jnp.zeros((steps, batch, inputs)), None, False, 1)
+        return run.gradient_schedule(plan.make_plan(traced, True), steps)
 
-    assert blocks(100, 4) == 1
-    assert blocks(1000, 64) > 4
-    assert blocks(1009, 64) == 1  # a prime number of steps cannot be cut evenly
-    assert np.mod(1000, blocks(1000, 64)) == 0
+    assert way(100, 4).blocks == 1
+    assert way(1000, 64).blocks > 4
+    assert 1000 % way(1000, 64).blocks == 0
+    assert way(1009, 64).blocks == 1  # a prime number of steps cannot be cut evenly
+
+
+def test_the_cheapest_way_is_taken():
+    sizes = schedule.Sizes(hoisted=2**18, taps=2**18, stored=2**19)
+    assert schedule.choose(16, sizes) == schedule.Schedule()  # fits as it is
+    assert schedule.choose(48, sizes) == schedule.Schedule(6)  # fits in blocks
+    cheap = dataclasses.replace(sizes, kept=2**17, again=2**18, curves=2**18, flops=10**6)
+    assert schedule.choose(112, cheap).replay  # fits if little is kept
+    dear = dataclasses.replace(cheap, flops=10**9)
+    assert not schedule.choose(112, dear).replay

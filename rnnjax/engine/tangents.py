@@ -1,0 +1,106 @@
+"""The tangents that one call of the loop's rule is given, and the taps made of them outside the loop."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+
+from rnnjax import _jax
+from rnnjax.engine.batch import hoist
+from rnnjax.engine.graph import Var, depends, is_float
+from rnnjax.engine.linear import Interface, Live
+from rnnjax.engine.sort import Sorted
+from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
+
+
+@dataclasses.dataclass
+class Tangents:
+    """The tangents of one call of the rule: only those that are there."""
+
+    consts: dict[Var, Any]
+    xs: dict[Var, Any]
+    moving: list[Var]  # hoisted values that have a tangent
+    live: Live
+    taps: list[Tap]
+    uses: list[Use]
+    operands: list[Var]
+
+    s: Sorted
+
+    @classmethod
+    def of(cls, s: Sorted, every: Taps, face: Interface, d0: list, dxs: list) -> Tangents:
+        """`d0`, `dxs`: tangents of the constants and the inputs of the loop, symbolic zeros among them."""
+        consts, xs = perturbed(face.need0, d0), perturbed(s.xs, dxs)
+        reach = depends(s.ahead, [*consts, *xs])
+        read = dict.fromkeys([*face.need1, *(v for t in every.taps for v in t.sources)])
+        found = {v for v in read if v in reach and s.level[v] == 1 and is_float(v)}
+        uses = [u for u in every.uses if any(w in consts for w in u.weights)]
+        operands = list(dict.fromkeys(v for u in uses for v in u.operands if s.level[v] > 0))
+        moves = {*consts, *found, *(v for u in uses for v in (*u.eqn.outs, *u.pieces))}
+        taps = [t for t in every.taps if any(v in moves for v in t.sources)]
+        plain = [v for v in every.plain if v in moves]
+        live = Live([t.point for t in taps], [v for v in plain if v in consts], [v for v in plain if v not in consts])
+        asked = {*live.plain1, *(v for t in taps for v in t.sources)}
+        moving = [v for v in read if v in found and v in asked]
+        return cls(consts, xs, moving, live, taps, uses, operands, s)
+
+    def hoisted(self, known: dict, xs: list, dxs: list) -> dict[Var, Any]:
+        """Tangents of the hoisted values, for all steps at once."""
+        if not self.moving:
+            return {}
+        names = list(self.consts)
+        where = {v: n for n, v in enumerate(self.s.xs)}
+
+        def values(consts, some):
+            every = list(xs)
+            for v, x in zip(self.xs, some, strict=True):
+                every[where[v]] = x
+            return hoist(self.s, self.moving, {**known, **dict(zip(names, consts, strict=True))}, every)
+
+        at = [known[v] for v in names], [xs[where[v]] for v in self.xs]
+        return dict(zip(self.moving, jax.jvp(values, at, ([*self.consts.values()], dxs))[1], strict=True))
+
+    def make_taps(self, d1: dict, given: dict, steps: int) -> list:
+        """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""
+        outs: dict[Var, Any] = {}
+        for use in self.uses:
+            dot = {w: self.consts[w] for w in use.weights if w in self.consts}
+            stacked = {v for v in use.operands if self.s.level[v] > 0}
+            outs.update(use_tangents(use, given, dot, stacked))
+
+        def tangent(v: Var, like: Var) -> Any:
+            if v in self.consts:
+                return spread(self.consts[v], 0, like)
+            return spread(d1[v], 1, like) if v in d1 else outs.get(v)
+
+        return [make_tap(t, lambda v, p=t.point: tangent(v, p), steps) for t in self.taps]
+
+
+def spread(d: Any, time_axes: int, like: Var) -> Any:
+    """Insert axes of size one after the time axis (there may be none), to the rank of a stack of `like`."""
+    missing = len(like.shape) - (d.ndim - time_axes)
+    lead = d.shape[:1] if time_axes else (1,)
+    return d.reshape(*lead, *(1,) * missing, *d.shape[time_axes:])
+
+
+def typed(value: Any) -> Var:
+    return Var(jax.typeof(value))
+
+
+def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
+    """The tangents that are there: not symbolic zeros, not those of integers."""
+    return {v: d for v, d in zip(names, tangents, strict=True) if not isinstance(d, SymbolicZero) and is_float(v)}
+
+
+def instantiate(tangent: Any, value: Any) -> Any:
+    return _jax.zeros(jax.typeof(value)) if isinstance(tangent, SymbolicZero) else tangent
+
+
+def with_float0(values: list, tangents: list) -> list:
+    """Tangents of all outputs: those computed for the floats, `float0` for the rest."""
+    found = iter(tangents)
+    return [next(found) if is_float(typed(v)) else np.zeros(v.shape, _jax.tangent_dtype(v.dtype)) for v in values]
