@@ -4,6 +4,8 @@ Warnings as errors and markers are set in pyproject.toml.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 # Compiled programs are shared between tests, with the commands they start, and with the next run on this machine. Each
@@ -16,6 +18,27 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 # Tests must pass on a machine with an accelerator too, and equal ones of two cores: run on the CPU unless told.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+# Nearly all the time of these tests is XLA compiling small programs, and these flags more than halve it. What the programs
+# compute is the same to rounding. Flags that were given stay: .ci/run repeats much of the suite as users compile it.
+QUICK_COMPILE = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",  # one MLIR pipeline for every fusion
+        "--xla_cpu_parallel_codegen_split_count=1",
+    ]
+)
+
+
+def understood(flags):
+    """Whether this jaxlib knows the flags: it ends the process at one it does not know."""
+    trial = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(trial, env={**os.environ, "XLA_FLAGS": flags}, capture_output=True).returncode == 0
+
+
+if "XLA_FLAGS" not in os.environ:  # the workers of xdist inherit what is set here
+    os.environ["XLA_FLAGS"] = QUICK_COMPILE if understood(QUICK_COMPILE) else ""
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
