@@ -190,17 +190,17 @@ def schedule_step(s: Sorted, traced: Step, length: int) -> tuple[Linear, Schedul
     step, replayed = cut(traced), cut(traced, replay=True)
     hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
     stored = sum(map(nbytes, [*(store := Store.of(step, {})).stack, *store.hoisted]))
-    flops = None
-    if replayed.replay and all(may_run_at_once(e) for e in replayed.replay):
-        flops = sum(product_flops(e) for e in [*replayed.replay, *s.ahead])
+    ahead, loop = (sum(map(product_flops, eqns)) for eqns in (s.ahead, s.loop))
+    possible = replayed.replay and all(map(may_run_at_once, replayed.replay))
     sizes = Sizes(
         hoisted,
         taps,
         stored,
+        flops=2 * ahead + loop,
         kept=sum(map(nbytes, Store.of(replayed, {}).stack)),
         again=sum(nbytes(v) for e in replayed.replay if e.name not in CHEAP for v in e.outs),
         curves=sum(nbytes(v) for e in replayed.replay if e.name in ELEMENTWISE_COSTLY for v in e.outs),
-        flops=flops,
+        repeated=ahead + loop if possible else None,
     )
     way = choose(length, sizes)
     return (replayed if way.replay else step), way

@@ -18,6 +18,7 @@ import jax
 CLIFF = 31 * 2**20  # bytes in one allocation above which every page faults at every call (glibc's limit is 32 MiB)
 FAULT, COPY = 0.4, 0.27  # nanoseconds per byte: of a fresh page, and to write and read a stack once more
 FLOP = 1 / 300  # nanoseconds, of a product over many rows
+CUT = 0.25  # what a product over all of time loses when it is made block by block
 CURVE = 0.05  # nanoseconds per byte of tanh and the like, on all cores
 BLOCK = 2 * 2**20  # bytes of a block's arrays that stay in the cache
 SPARE = 3 * 2**20  # transposed weights, gradients, one step
@@ -25,16 +26,18 @@ SPARE = 3 * 2**20  # transposed weights, gradients, one step
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-    """Bytes per step: what is hoisted, the cotangents, what is stored, what a replay keeps and what it makes again (with
-    its floating-point operations and costly elementwise results; None where it cannot be replayed)."""
+    """Bytes per step: what is hoisted, the cotangents, what is stored, what a replay keeps, what it makes again, and how
+    much of that is costly elementwise. Floating-point operations per step: of the products outside the loop, and of those
+    that a replay repeats (None where there can be no replay)."""
 
     hoisted: int
     taps: int
     stored: int
+    flops: int = 0
     kept: int = 0
     again: int = 0
     curves: int = 0
-    flops: int | None = None
+    repeated: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +53,15 @@ def choose(length: int, sizes: Sizes) -> Schedule:
     if jax.default_backend() != "cpu":
         return Schedule()
     ways = {Schedule(): faults(length * (sizes.hoisted + sizes.taps + sizes.stored))}
-    wide = sizes.hoisted + sizes.taps
+    wide, cut = sizes.hoisted + sizes.taps, CUT * FLOP * length * sizes.flops
     if (blocks := count_blocks(wide, length)) > 1:
         kept = length * sizes.stored
-        ways[Schedule(blocks)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept
+        ways[Schedule(blocks)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept + cut
     wide += sizes.again
-    if sizes.flops is not None and (blocks := count_blocks(wide // 2, length)) > 1:
+    if sizes.repeated is not None and (blocks := count_blocks(wide // 2, length)) > 1:
         kept = length * sizes.kept
-        work = length * (FLOP * sizes.flops + CURVE * sizes.curves)
-        ways[Schedule(blocks, True)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept + work
+        work = length * (FLOP * sizes.repeated + CURVE * sizes.curves)
+        ways[Schedule(blocks, True)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept + cut + work
     return min(ways, key=lambda way: ways[way])
 
 

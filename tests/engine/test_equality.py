@@ -136,7 +136,7 @@ def test_blocks_of_time(name, replay, monkeypatch):
     seen = []
 
     def forced(length, sizes):
-        seen.append(way := schedule.Schedule(length // (1 + (length % 2 == 0)), replay and sizes.flops is not None))
+        seen.append(way := schedule.Schedule(length // (1 + (length % 2 == 0)), replay and sizes.repeated is not None))
         return way
 
     monkeypatch.setattr(run, "choose", forced)

@@ -240,7 +240,7 @@ def test_the_cheapest_way_is_taken():
     sizes = schedule.Sizes(hoisted=2**18, taps=2**18, stored=2**19)
     assert schedule.choose(16, sizes) == schedule.Schedule()  # fits as it is
     assert schedule.choose(48, sizes) == schedule.Schedule(6)  # fits in blocks
-    cheap = dataclasses.replace(sizes, kept=2**17, again=2**18, curves=2**18, flops=10**6)
+    cheap = dataclasses.replace(sizes, kept=2**17, again=2**18, curves=2**18, repeated=10**6)
     assert schedule.choose(112, cheap).replay  # fits if little is kept
-    dear = dataclasses.replace(cheap, flops=10**9)
+    dear = dataclasses.replace(cheap, repeated=10**9)
     assert not schedule.choose(112, dear).replay
