@@ -189,18 +189,19 @@ def schedule_step(s: Sorted, traced: Step, length: int) -> tuple[Linear, Schedul
     """How a gradient goes through time, and its step cut accordingly."""
     step, replayed = cut(traced), cut(traced, replay=True)
     hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
-    stored = sum(map(nbytes, [*(store := Store.of(step, {})).stack, *store.hoisted]))
+    store, less = Store.of(step, {}), Store.of(replayed, {})
     ahead, loop = (sum(map(product_flops, eqns)) for eqns in (s.ahead, s.loop))
     possible = replayed.replay and all(map(may_run_at_once, replayed.replay))
     sizes = Sizes(
         hoisted,
         taps,
-        stored,
+        stored=sum(map(nbytes, [*store.stack, *store.hoisted])),
         flops=2 * ahead + loop,
-        kept=sum(map(nbytes, Store.of(replayed, {}).stack)),
+        kept=sum(map(nbytes, less.stack)),
         again=sum(nbytes(v) for e in replayed.replay if e.name not in CHEAP for v in e.outs),
         curves=sum(nbytes(v) for e in replayed.replay if e.name in ELEMENTWISE_COSTLY for v in e.outs),
         repeated=ahead + loop if possible else None,
+        saved=len(store.stack) - len(less.stack),
     )
     way = choose(length, sizes)
     return (replayed if way.replay else step), way

@@ -2,11 +2,11 @@
 
 whole    all steps at once: every array over time is made whole
 blocks   time is cut: hoisted inputs and cotangents are made block by block, what the forward loop stores is kept
-replay   time is cut and only the carries are kept: all else is computed again, for all steps of a block at once
+replay   only the carries are kept: all else is computed again, for all steps of a block (or of the whole) at once
 
-What differs is memory. A compiled program on a CPU takes all its temporaries in one allocation; above 32 MiB glibc maps
+What differs most is memory. A compiled program on a CPU takes all its temporaries in one allocation; above 32 MiB glibc maps
 it anew at every call, and each of its pages faults. Blocks copy what they keep once more each way; a replay repeats the
-products. Off the CPU there is no such cliff: whole. All constants are measured, see benchmarks/NOTES.md.
+products. In small networks the kernels that store are what is saved. Off the CPU there is no such cliff: whole. All constants are measured, see benchmarks/NOTES.md.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ FAULT, COPY = 0.4, 0.27  # nanoseconds per byte: of a fresh page, and to write a
 FLOP = 1 / 300  # nanoseconds, of a product over many rows
 CUT = 0.25  # what a product over all of time loses when it is made block by block
 CURVE = 0.05  # nanoseconds per byte of tanh and the like, on all cores
+KERNEL, AGAIN = 190.0, 40000.0  # nanoseconds: to store one array at one step, and to start a replay
 BLOCK = 2 * 2**20  # bytes of a block's arrays that stay in the cache
 SPARE = 3 * 2**20  # transposed weights, gradients, one step
 
@@ -38,6 +39,7 @@ class Sizes:
     again: int = 0
     curves: int = 0
     repeated: int | None = None
+    saved: int = 0  # how many arrays a replay does not store
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +54,20 @@ def choose(length: int, sizes: Sizes) -> Schedule:
     """The cheapest way of `length` steps."""
     if jax.default_backend() != "cpu":
         return Schedule()
-    ways = {Schedule(): faults(length * (sizes.hoisted + sizes.taps + sizes.stored))}
+    arena = length * (sizes.hoisted + sizes.taps + sizes.stored)
+    ways = {Schedule(): faults(arena)}
     wide, cut = sizes.hoisted + sizes.taps, CUT * FLOP * length * sizes.flops
     if (blocks := count_blocks(wide, length)) > 1:
         kept = length * sizes.stored
         ways[Schedule(blocks)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept + cut
+    if sizes.repeated is None:
+        return min(ways, key=lambda way: ways[way])
+    work = length * (FLOP * sizes.repeated + CURVE * sizes.curves - KERNEL * sizes.saved) + AGAIN
+    if arena <= CLIFF:
+        ways[Schedule(1, True)] = faults(arena + length * sizes.again) + work
     wide += sizes.again
-    if sizes.repeated is not None and (blocks := count_blocks(wide // 2, length)) > 1:
+    if (blocks := count_blocks(wide // 2, length)) > 1:
         kept = length * sizes.kept
-        work = length * (FLOP * sizes.repeated + CURVE * sizes.curves)
         ways[Schedule(blocks, True)] = faults(kept + SPARE + wide * length // blocks) + COPY * kept + cut + work
     return min(ways, key=lambda way: ways[way])
 
