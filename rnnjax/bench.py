@@ -172,6 +172,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], title:
     for row in rows:
         table.add_row(*(_text(row.get(name)) for name in columns))
     console = console or Console()
+    console = Console(width=max(console.width, 18 + 13 * len(columns)), file=console.file)  # no figure is cut short
     console.print(table)
     ratios = [row["ratio"] for row in rows if row.get("ratio")]
     if ratios:
