@@ -63,7 +63,8 @@ def make_explanation(traced: Traced, plan: Plan) -> Explanation:
 
 def through_time(way: Schedule, length: int) -> str:
     if way.blocks == 1:
-        return "all steps at once"
+        made = "computes all else again" if way.replay else "keeps what is costly"
+        return f"all steps at once and {made}" if way.hoist else "all steps at once, with its inputs made step by step"
     kept = "keeps the carries alone and computes the rest of a block again" if way.replay else "keeps what is costly"
     return f"time in {way.blocks} blocks of {length // way.blocks} steps and {kept}"
 

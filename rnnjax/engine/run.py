@@ -112,19 +112,37 @@ class Loop:
 
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         known = dict(zip(self.face.need0, consts, strict=True))
-        time = self.time
-        if self.adapt:
-            time = dataclasses.replace(time, blocks=forward_schedule(self.s, self.face, time.length).blocks)
+        way = forward_schedule(self.s, self.face, self.time.length) if self.adapt else Schedule()
+        time = dataclasses.replace(self.time, blocks=way.blocks)
 
-        def step(carry, x):
-            env = {**known, **dict(zip([*self.s.carry, *self.face.need1], [*carry, *x], strict=True))}
+        def step(carry, hoisted):
+            env = {**known, **dict(zip([*self.s.carry, *self.face.need1], [*carry, *hoisted], strict=True))}
             evaluate(self.s.loop, env)
             return [jnp.asarray(read(env, a)) for a in self.s.carry_out], [env[v] for v in self.face.emit]
 
         def block(carry, xs, _):
-            return *time.scan(step, carry, hoist(self.s, self.face.need1, known, xs)), ()
+            return *self.scan(step, carry, xs, known, time, way.hoist, [])[:2], ()
 
         return time.over_blocks(block, init, xs)[:2]
+
+    def scan(
+        self, step: Callable, carry: Any, xs: list, known: dict, time: Time, hoisting: bool, keep: list[int]
+    ) -> tuple[Any, Any, list]:
+        """`step(carry, hoisted values)` over one block: (carry, ys, the stacks of those hoisted values in `keep`)."""
+        need1 = self.face.need1
+        if hoisting:
+            hoisted = hoist(self.s, need1, known, xs)
+            return *time.scan(step, carry, hoisted), [hoisted[n] for n in keep]
+        ahead = alive(self.s.ahead, need1)
+
+        def whole(carry, x):
+            env = {**known, **dict(zip(self.s.xs, x, strict=True))}
+            evaluate(ahead, env)
+            carry, ys = step(carry, [env[v] for v in need1])
+            return carry, (ys, [env[need1[n]] for n in keep])
+
+        carry, (ys, hoisted) = time.scan(whole, carry, xs)
+        return carry, ys, hoisted
 
     def rule(self, primals: Any, tangents: Any) -> Any:
         consts, xs, init = primals
@@ -137,13 +155,10 @@ class Loop:
         evaluate(step.once, values)
         store = Store.of(step, values)
 
-        def hoisted(xs):
-            return dict(zip(step.hoisted, hoist(self.s, self.face.need1, known, xs), strict=True))
-
         def forward(carry, xs, _):
-            kept = hoisted(xs)
-            out, stacks = time.scan(store.step, carry, list(kept.values()))
-            return out, [*stacks, *(kept[v] for v in store.hoisted)], [carry[n] for n in store.shifted]
+            keep = [step.hoisted.index(v) for v in store.hoisted]
+            out, stacks, hoisted = self.scan(store.step, carry, xs, known, time, way.hoist, keep)
+            return out, [*stacks, *hoisted], [carry[n] for n in store.shifted]
 
         out, stacks, starts = time.over_blocks(forward, init, xs)
         if time.blocks == 1:
@@ -151,7 +166,8 @@ class Loop:
 
         def linear(dcarry, given, starts):
             (xs, stacks), dxs = given
-            stacked = store.read(stacks, starts, hoisted(xs) if step.replay else {}, time)
+            hoisted = hoist(self.s, self.face.need1, known, xs) if step.replay else []
+            stacked = store.read(stacks, starts, dict(zip(step.hoisted, hoisted, strict=False)), time)
             held = lambda a: over_time(a, stacked, values, time.steps)
             d1 = dot.hoisted(known, xs, dxs)
             here = {**known, **dict(zip(dot.operands, [held(a) for a in step.operands], strict=True))}
@@ -170,7 +186,11 @@ class Loop:
 
 def forward_schedule(s: Sorted, face: Interface, length: int) -> Schedule:
     """How a forward pass alone goes through time."""
-    return choose(length, Sizes(hoisted=hoisted_bytes(s), taps=0, stored=sum(map(nbytes, face.emit))))
+    stored, ahead = (
+        sum(map(nbytes, face.emit)) // 2,
+        sum(map(product_flops, s.ahead)),
+    )  # is not read back: half the copies
+    return choose(length, Sizes(hoisted_bytes(s), 0, stored, ahead, outside=ahead, can_stay=can_stay(s)))
 
 
 def gradient_schedule(plan: Plan, length: int) -> Schedule:
@@ -191,20 +211,33 @@ def schedule_step(s: Sorted, traced: Step, length: int) -> tuple[Linear, Schedul
     hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
     store, less = Store.of(step, {}), Store.of(replayed, {})
     ahead, loop = (sum(map(product_flops, eqns)) for eqns in (s.ahead, s.loop))
-    possible = replayed.replay and all(map(may_run_at_once, replayed.replay))
+    possible = bool(replayed.replay) and all(map(may_run_at_once, replayed.replay))
     sizes = Sizes(
         hoisted,
         taps,
         stored=sum(map(nbytes, [*store.stack, *store.hoisted])),
-        flops=2 * ahead + loop,
+        ahead=ahead,
+        loop=loop,
+        outside=2 * ahead + loop,
+        shifted=sum(nbytes(step.carry[n]) for n in store.shifted),
         kept=sum(map(nbytes, less.stack)),
         again=sum(nbytes(v) for e in replayed.replay if e.name not in CHEAP for v in e.outs),
         curves=sum(nbytes(v) for e in replayed.replay if e.name in ELEMENTWISE_COSTLY for v in e.outs),
-        repeated=ahead + loop if possible else None,
         saved=len(store.stack) - len(less.stack),
+        can_replay=possible,
+        can_stay=can_stay(s),
     )
     way = choose(length, sizes)
     return (replayed if way.replay else step), way
+
+
+def can_stay(s: Sorted) -> bool:
+    """Whether what is hoisted may as well be made step by step: products; but one over a single feature, which XLA makes
+    element by element, only where it is not split into gates."""
+    products = [e for e in s.ahead if e.name == "dot_general"]
+    split = {e.ins[0] for e in s.ahead if e.name == "split"}
+    sums = [product_flops(e) // math.prod(e.outs[0].shape) > 2 or e.outs[0] not in split for e in products]
+    return bool(products) and all(sums)
 
 
 def product_flops(eqn: Eqn) -> int:

@@ -126,18 +126,19 @@ def test_every_option_equals_lax_scan(name, options):
 REPLAYED = ["lstm_split", "gru_slices", "gather_by_carry"]
 
 
-@pytest.mark.parametrize("replay", [False, True])
+@pytest.mark.parametrize("kind", ["blocks", "replay", "replay of the whole", "not hoisted"])
 @pytest.mark.parametrize("name", [n if n in REPLAYED else pytest.param(n, marks=pytest.mark.slow) for n in BODIES])
-def test_blocks_of_time(name, replay, monkeypatch):
-    """Forced on: time as blocks of one or two steps, what is costly kept or made again from the carries."""
+def test_ways_through_time(name, kind, monkeypatch):
+    """Each forced on, with blocks of one or two steps."""
     body, reverse = BODIES[name](), name == "gru_slices"
     if name in REPLAYED:
         body = body._replace(xs=np.concatenate([body.xs, body.xs[:1]]))
     seen = []
 
     def forced(length, sizes):
-        seen.append(way := schedule.Schedule(length // (1 + (length % 2 == 0)), replay and sizes.repeated is not None))
-        return way
+        blocks = length // (1 + (length % 2 == 0)) if kind in ("blocks", "replay") else 1
+        seen.append(schedule.Schedule(blocks, kind.startswith("replay") and sizes.can_replay, kind != "not hoisted"))
+        return seen[-1]
 
     monkeypatch.setattr(run, "choose", forced)
     with warnings.catch_warnings():
@@ -145,7 +146,7 @@ def test_blocks_of_time(name, replay, monkeypatch):
         options = dict(second_order=name in SECOND_ORDER, forward_mode=name not in NO_FORWARD_MODE, reverse=reverse)
         assert_same(facts(jax.lax.scan, body, **options), facts(engine.scan, body, **options))
     if name in REPLAYED:
-        assert any(way.replay for way in seen) == replay
+        assert any(way.replay for way in seen) == kind.startswith("replay")
 
 
 @pytest.mark.parametrize("length", [0, 1, 2])

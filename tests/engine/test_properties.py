@@ -74,6 +74,34 @@ def test_no_input_product_in_a_loop(cell):
     assert not any(3 in shape for shape in inside(jaxpr))
 
 
+def test_a_weight_per_gate_makes_one_product():
+    """As many products in the loops of a gradient, and arrays stacked in them, as with one weight for all gates."""
+    p = lstm_weights()
+
+    def loss(p, xs, apart):
+        w, u, b = (jnp.split(p[k], 4, -1) if apart else p[k] for k in ("w", "u", "b"))
+
+        def step(carry, x):
+            h, c = carry
+            if apart:
+                i, f, g, o = (x @ w[n] + h @ u[n] + b[n] for n in range(4))
+            else:
+                i, f, g, o = jnp.split(x @ w + h @ u + b, 4, -1)
+            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+            return (jax.nn.sigmoid(o) * jnp.tanh(c), c), c
+
+        zero = jnp.zeros((B, 4))
+        return jnp.sum(engine.scan(step, (zero, zero), xs, fuse="all")[1])
+
+    def count(apart):
+        jaxpr = jax.make_jaxpr(jax.grad(loss), static_argnums=2)(p, jnp.ones((T, B, 3)), apart).jaxpr
+        inside = [e for e in loops(jaxpr) if e.params["length"] == T]
+        return [(len(list(products(e.params["jaxpr"].jaxpr))), len(e.outvars)) for e in inside]
+
+    assert count(True) == count(False)
+    assert all(n == 1 for n, _ in count(True))
+
+
 def lstm_loss(fuse):
     def loss(p, xs):
         def step(carry, x):
@@ -240,7 +268,7 @@ def test_the_cheapest_way_is_taken():
     sizes = schedule.Sizes(hoisted=2**18, taps=2**18, stored=2**19)
     assert schedule.choose(16, sizes) == schedule.Schedule()  # fits as it is
     assert schedule.choose(48, sizes) == schedule.Schedule(6)  # fits in blocks
-    cheap = dataclasses.replace(sizes, kept=2**17, again=2**18, curves=2**18, repeated=10**6)
+    cheap = dataclasses.replace(sizes, kept=2**17, again=2**18, curves=2**18, loop=10**6, can_replay=True)
     assert schedule.choose(112, cheap).replay  # fits if little is kept
-    dear = dataclasses.replace(cheap, repeated=10**9)
+    dear = dataclasses.replace(cheap, loop=10**9)
     assert not schedule.choose(112, dear).replay
