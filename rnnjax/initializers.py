@@ -49,7 +49,12 @@ def _at_least_float32(dtype: Any) -> Any:
 
 
 def identity(scale: float = 1.0) -> Initializer:
-    """``scale * I``: the start of the IRNN (Le, Jaitly, Hinton 2015, arXiv:1504.00941)."""
+    """``scale * I``: the start of the IRNN (Le, Jaitly, Hinton 2015, arXiv:1504.00941).
+
+    >>> import jax
+    >>> identity(0.5)(jax.random.key(0), (2, 2)).tolist()
+    [[0.5, 0.0], [0.0, 0.5]]
+    """
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         return scale * jnp.eye(*shape, dtype=dtype)
@@ -78,8 +83,13 @@ def per_gate(initializer: Initializer, gates: int) -> Initializer:
 def chrono(max_time: float) -> Initializer:
     """Forget-gate bias ``log u, u ~ U(1, max_time - 1)``: memories of 1 to ``max_time`` steps.
 
-    The input gate takes the negative of it. Tallec and Ollivier 2018, arXiv:1804.11188, equation 16.
+    An LSTM's input gate takes the negative of it. Tallec and Ollivier 2018, arXiv:1804.11188, equation 16.
     Raises: ValueError unless ``max_time > 2``.
+
+    >>> import jax
+    >>> b = chrono(100.0)(jax.random.key(0), (500,))
+    >>> 0 <= float(b.min()) and 4.5 < float(b.max()) <= float(jax.numpy.log(99.0))
+    True
     """
     if not max_time > 2:
         raise ValueError(f"chrono: max_time must be above 2 steps, got {max_time}")

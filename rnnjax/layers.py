@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, carry_type, cell, check_choice, layer_names, name_of
+from rnnjax.cells.common import check_fields
 from rnnjax.unroll import unroll as _unroll
+from rnnjax.wrappers.around import check_cell
 
 MERGE: dict[Any, Callable[[Any, Any], Any]] = {
     "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
@@ -39,6 +41,10 @@ class RNN:
     cell: Any
     _: KW_ONLY
     reverse: bool = False
+
+    def __post_init__(self) -> None:
+        check_cell("RNN", self.cell)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> Params:
         """Parameters for one step's input ``x [*B, I]``."""
@@ -87,6 +93,9 @@ class Bidirectional:
     merge: str | None = "concat"
 
     def __post_init__(self) -> None:
+        for inner in self._cells():
+            check_cell("Bidirectional", inner)
+        check_fields(self)
         check_choice("Bidirectional", "merge", self.merge, (*MERGE, None))
 
     def _cells(self) -> tuple[Any, Any]:

@@ -68,7 +68,12 @@ def mse(prediction: Any, target: Any, *, mask: Any = None) -> jax.Array:
 
 
 def mae(prediction: Any, target: Any, *, mask: Any = None) -> jax.Array:
-    """Mean absolute error over the last axis: ``mean_o |prediction - target|``, ``[T, *B, O]`` -> ``[T, *B]``."""
+    """Mean absolute error over the last axis: ``mean_o |prediction - target|``, ``[T, *B, O]`` -> ``[T, *B]``.
+
+    >>> import jax.numpy as jnp
+    >>> mae(jnp.array([[1.0, -3.0]]), jnp.zeros((1, 2))).tolist()
+    [2.0]
+    """
     return _masked(lambda p, t: jnp.mean(jnp.abs(p - t), axis=-1), mask, *_check_same_shape("mae", prediction, target))
 
 

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_choice, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 
 WEIGHTS = ("input", "recurrent", "bias")
@@ -32,6 +32,7 @@ class RAN:
     features: H. activation: g, "tanh" or "identity" in the paper (any name as in `Elman`).
     params: ``input`` W ``[I, 3H]``, blocks (c, i, f), ``recurrent`` U ``[H, 2H]``, ``bias`` b ``[2H]``, blocks (i, f).
     carry: ``RANCarry(h, c)``. The content layer has no bias, as in the paper.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Lee, Levy, Zettlemoyer 2017, arXiv:1705.07393.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -45,7 +46,7 @@ class RAN:
     activation: str = "tanh"
 
     def __post_init__(self) -> None:
-        check_size("RAN", "features", self.features)
+        check_fields(self)
         check_choice("RAN", "activation", self.activation, ACTIVATIONS)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -74,6 +75,7 @@ class CFN:
 
     features: H. forget_bias: of b_t at the start (1 in the paper); b_e starts at its negative, -1.
     params: ``input`` ``[I, 3H]``, blocks (V_t, V_e, W), ``recurrent`` U ``[H, 2H]``, ``bias`` b ``[2H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: inputs lecun, U orthogonal. Source: Laurent and von Brecht 2016, arXiv:1612.06212.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -87,7 +89,7 @@ class CFN:
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("CFN", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params, h = gate_params(self, key, x, 3, 2), self.features
@@ -114,6 +116,7 @@ class ATR:
     ``p = x W``; ``q = h U``; ``i = sigmoid(p + q)``; ``f = sigmoid(p - q)``; ``h' = i p + f h``; ``y = h'``.
 
     features: H. params: ``input`` W ``[I, H]``, ``recurrent`` U ``[H, H]``; no bias, as in the paper. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal. Source: Zhang, Xiong, Su, Lin, Zhang 2018, arXiv:1810.12546.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -125,7 +128,7 @@ class ATR:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("ATR", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 1, use_bias=False)
@@ -149,6 +152,7 @@ class STAR:
     ``k = sigmoid(x W_k + h U_k + b_k)``; ``z = tanh(x W_z + b_z)``; ``h' = tanh((1 - k) h + k z)``; ``y = h'``.
 
     features: H. params: ``input`` W ``[I, 2H]``, ``bias`` b ``[2H]``, blocks (k, z), ``recurrent`` U_k ``[H, H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Turkoglu, D'Aronco, Wegner, Schindler 2019, Gating revisited, arXiv:1911.11033.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -160,7 +164,7 @@ class STAR:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("STAR", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 2, 1)

@@ -9,19 +9,17 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_at_least_zero, check_fields
 from rnnjax.cells.outer_product import Memory, Write, heads, outer_chunk, outer_step, unit
 from rnnjax.cells.recurrence import check_linear_step, wide_dtype
 
 
-def check_heads(owner: str, features: int, count: int, key_features: int | None, chunk_size: int) -> None:
-    check_size(owner, "features", features)
-    check_size(owner, "heads", count)
-    check_size(owner, "chunk_size", chunk_size)
-    if features % count:
-        raise ValueError(f"{owner}: features must divide into {count} heads, got {features}")
-    if key_features is not None:
-        check_size(owner, "key_features", key_features)
+def check_heads(cell: Any) -> None:
+    """The fields of a cell with heads, which must divide its features."""
+    check_fields(cell)
+    if cell.features % cell.heads:
+        raise ValueError(f"{type(cell).__name__}: features must divide into {cell.heads} heads, got {cell.features}")
 
 
 def projections(cell: Any, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -32,9 +30,15 @@ def projections(cell: Any, key: jax.Array, x: Any) -> dict[str, jax.Array]:
     return {name: initializers.lecun(k, (i, size), dtype) for (name, size), k in zip(sizes.items(), keys, strict=True)}
 
 
+@property
+def key_size(self: Any) -> int:
+    """K of each head."""
+    return self.features // self.heads if self.key_features is None else self.key_features
+
+
 def flat(read: jax.Array) -> jax.Array:
     """``[*B, N, V]`` as ``[*B, H]``."""
-    return read.reshape(*read.shape[:-2], -1)
+    return read.reshape(*read.shape[:-2], read.shape[-2] * read.shape[-1])
 
 
 class LinearAttentionCarry(NamedTuple):
@@ -72,11 +76,10 @@ class LinearAttention:
     chunk_size: int = 64
 
     def __post_init__(self) -> None:
-        check_heads("LinearAttention", self.features, self.heads, self.key_features, self.chunk_size)
+        check_heads(self)
+        check_at_least_zero("LinearAttention", epsilon=self.epsilon)
 
-    @property
-    def size(self) -> int:
-        return self.features // self.heads if self.key_features is None else self.key_features
+    size = key_size
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return projections(self, key, x)
@@ -104,8 +107,7 @@ class LinearAttention:
     def unpack(self, memory: Memory) -> LinearAttentionCarry:
         return LinearAttentionCarry(memory.matrix[..., :-1], memory.matrix[..., -1])
 
-    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
-        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+    chunk = outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LinearAttentionCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value"))
@@ -113,6 +115,18 @@ class LinearAttention:
         shapes = (n, k, self.features // n), (n, k)
         check_linear_step(self, params, carry, x, params["value"].shape[0], *shapes, kind=LinearAttentionCarry)
         return outer_step(self, params, carry, x)
+
+
+def _finish(self: Any, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
+    return flat(read)
+
+
+def _pack(self: Any, carry: jax.Array) -> Memory:
+    return Memory(carry)
+
+
+def _unpack(self: Any, memory: Memory) -> jax.Array:
+    return memory.matrix
 
 
 @cell
@@ -143,13 +157,12 @@ class DeltaNet:
     chunk_size: int = 64
 
     def __post_init__(self) -> None:
-        check_heads("DeltaNet", self.features, self.heads, self.key_features, self.chunk_size)
+        check_heads(self)
 
-    @property
-    def size(self) -> int:
-        return self.features // self.heads if self.key_features is None else self.key_features
+    size = key_size
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_proj, k_rate = jax.random.split(key)
         rate = initializers.lecun(k_rate, (x.shape[-1], self.heads), param_dtype(x))
         return projections(self, k_proj, x) | {"rate": rate}
@@ -160,17 +173,7 @@ class DeltaNet:
     def writes(self, params: Any, x: jax.Array) -> Write:
         return _delta_write(self, params, x)
 
-    def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
-        return flat(read)
-
-    def pack(self, carry: jax.Array) -> Memory:
-        return Memory(carry)
-
-    def unpack(self, memory: Memory) -> jax.Array:
-        return memory.matrix
-
-    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
-        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+    finish, pack, unpack, chunk = _finish, _pack, _unpack, outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate"))
@@ -206,13 +209,12 @@ class GatedDeltaNet:
     chunk_size: int = 64
 
     def __post_init__(self) -> None:
-        check_heads("GatedDeltaNet", self.features, self.heads, self.key_features, self.chunk_size)
+        check_heads(self)
 
-    @property
-    def size(self) -> int:
-        return self.features // self.heads if self.key_features is None else self.key_features
+    size = key_size
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_proj, k_rate, k_decay, k_bias, k_log = jax.random.split(key, 5)
         i, n, dtype = x.shape[-1], self.heads, param_dtype(x)
         draw = wide_dtype(dtype)
@@ -231,17 +233,7 @@ class GatedDeltaNet:
         rate = jax.nn.softplus(x @ params["decay"] + params["decay_bias"])
         return _delta_write(self, params, x)._replace(log_decay=-jnp.exp(params["log_decay"]) * rate)
 
-    def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
-        return flat(read)
-
-    def pack(self, carry: jax.Array) -> Memory:
-        return Memory(carry)
-
-    def unpack(self, memory: Memory) -> jax.Array:
-        return memory.matrix
-
-    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
-        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+    finish, pack, unpack, chunk = _finish, _pack, _unpack, outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate", "decay", "log_decay"))

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params, input_gates
+from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params, input_gates
 
 
 @cell
@@ -21,6 +21,7 @@ class BRC:
 
     features: H. use_bias: adds b to ``x U``; the paper has none, its authors' code does.
     params: ``input`` U ``[I, 3H]``, blocks (a, c, h), ``recurrent`` ``[2, H]``, rows (w_a, w_c), ``bias`` b ``[3H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: U lecun, w ~ U(-1, 1), b zero. Source: Vecoven, Ernst, Drion 2020, arXiv:2006.05252.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -34,7 +35,7 @@ class BRC:
     use_bias: bool = False
 
     def __post_init__(self) -> None:
-        check_size("BRC", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         k_in, k_rec = jax.random.split(key)
@@ -61,6 +62,7 @@ class NBRC:
     features: H. use_bias: adds b to ``x U``; the paper has none, its authors' code does.
     params: ``input`` U ``[I, 3H]``, blocks (a, c, h), ``recurrent`` W ``[H, 2H]``, blocks (a, c), ``bias`` b ``[3H]``.
     carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: U lecun, W orthogonal, b zero. Source: Vecoven, Ernst, Drion 2020, arXiv:2006.05252.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -74,7 +76,7 @@ class NBRC:
     use_bias: bool = False
 
     def __post_init__(self) -> None:
-        check_size("NBRC", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 3, 2, use_bias=self.use_bias)

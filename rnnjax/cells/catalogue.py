@@ -79,7 +79,7 @@ LINES: tuple[tuple[str, str, str, bool], ...] = (
     ("UnitaryRNN", "orthogonal", "Arjovsky, Shah, Bengio 2016, arXiv:1511.06464", False),
     ("StackRNN", "memory", "Joulin, Mikolov 2015, arXiv:1503.01007", False),
     ("TapeRNN", "memory", "Graves, Wayne, Danihelka 2014, arXiv:1410.5401", False),
-    ("RateRNN", "neuroscience", "Song, Yang, Wang 2016, PLoS Computational Biology 12(2)", False),
+    ("RateRNN", "neuroscience", "Yang et al. 2019, Nature Neuroscience 22; Song, Yang, Wang 2016", False),
     ("EchoState", "reservoir", "Jaeger 2001, GMD report 148", False),
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.cells.common import check_fields, check_step, gate_params
 
 
 class ClockworkCarry(NamedTuple):
@@ -49,7 +49,7 @@ class Clockwork:
     periods: tuple[int, ...] = (1, 2, 4, 8)
 
     def __post_init__(self) -> None:
-        check_size("Clockwork", "features", self.features)
+        check_fields(self)
         if not isinstance(self.periods, tuple) or not self.periods:
             raise TypeError(f"Clockwork: periods must be a tuple of ints such as (1, 2, 4), got {self.periods!r}")
         for period in self.periods:

@@ -21,31 +21,25 @@ from rnnjax.base import (
     check_choice,
     check_input,
     check_params,
-    check_size,
     param_dtype,
     zeros_like_step,
 )
-from rnnjax.cells.common import gate_params
+from rnnjax.cells.common import check_fields, check_positive, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 
 
-def check_positive(owner: str, **values: Any) -> None:
-    """Numbers above zero."""
-    for name, value in values.items():
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"{owner}: {name} must be a number, got {value!r} ({type(value).__name__})")
-        if not value > 0:
-            raise ValueError(f"{owner}: {name} must be above 0, got {value}")
-
-
 def softplus_inverse(value: float) -> float:
+    """z with ``log(1 + exp(z)) = value``."""
     return float(np.log(np.expm1(value))) if value < 30 else value
 
 
-def _check_step(cell: Any, params: Any, carry: Any, x: Any, inputs: int, names: tuple[str, ...]) -> None:
-    check_params(cell, params, names)
+def _check_step(cell: Any, params: Any, carry: Any, x: Any, weight: str, names: tuple[str, ...]) -> int:
+    """How many inputs the params were made for, the rows of ``weight`` (those of h left out); params, x, carry fit."""
+    check_params(cell, params, (weight, *names))
+    inputs = params[weight].shape[0] - (cell.features if weight == "backbone" else 0)
     check_input(cell, x, inputs + cell.elapsed)
     check_carry(cell, carry, x, cell.features)
+    return inputs
 
 
 def _time_and_input(cell: Any, x: jax.Array) -> tuple[Any, jax.Array]:
@@ -94,7 +88,7 @@ class CTRNN:
     solver: str = "euler"
 
     def __post_init__(self) -> None:
-        check_size("CTRNN", "features", self.features)
+        check_fields(self)
         check_positive("CTRNN", tau=self.tau, dt=self.dt)
         check_choice("CTRNN", "activation", self.activation, ACTIVATIONS)
         check_choice("CTRNN", "solver", self.solver, ("euler", "exponential"))
@@ -107,7 +101,7 @@ class CTRNN:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        _check_step(self, params, carry, x, params["input"].shape[0], ("input", "recurrent", "bias", "tau"))
+        _check_step(self, params, carry, x, "input", ("recurrent", "bias", "tau"))
         act = ACTIVATIONS[self.activation]
         dt, u = _time_and_input(self, x)
         drive = u @ params["input"] + act(carry + params["bias"]) @ params["recurrent"]
@@ -151,8 +145,7 @@ class LTC:
     activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        check_size("LTC", "features", self.features)
-        check_size("LTC", "unfolds", self.unfolds)
+        check_fields(self)
         check_positive("LTC", tau=self.tau, dt=self.dt)
         check_choice("LTC", "activation", self.activation, ("sigmoid", "tanh"))
 
@@ -169,7 +162,7 @@ class LTC:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        _check_step(self, params, carry, x, params["input"].shape[0], ("input", "recurrent", "bias", "reversal", "tau"))
+        _check_step(self, params, carry, x, "input", ("recurrent", "bias", "reversal", "tau"))
         dt, u = _time_and_input(self, x)
         d, leak, sense = dt / self.unfolds, 1 / jax.nn.softplus(params["tau"]), u @ params["input"] + params["bias"]
         h = carry
@@ -208,8 +201,7 @@ class CfC:
     elapsed: bool = False
 
     def __post_init__(self) -> None:
-        check_size("CfC", "features", self.features)
-        check_size("CfC", "backbone", self.backbone)
+        check_fields(self)
         check_positive("CfC", dt=self.dt)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -226,8 +218,7 @@ class CfC:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        inputs = params["backbone"].shape[0] - self.features
-        _check_step(self, params, carry, x, inputs, ("backbone", "backbone_bias", "heads", "heads_bias"))
+        inputs = _check_step(self, params, carry, x, "backbone", ("backbone_bias", "heads", "heads_bias"))
         dt, u = _time_and_input(self, x)
         w_x, w_h = jnp.split(params["backbone"], [inputs])
         b = 1.7159 * jnp.tanh((u @ w_x + carry @ w_h + params["backbone_bias"]) * (2 / 3))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields
 
 LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 
@@ -149,8 +150,7 @@ def _kernel(cell: Any) -> tuple[int, ...]:
 
 def _check(cell: Any) -> None:
     owner = type(cell).__name__
-    check_size(owner, "features", cell.features)
-    check_size(owner, "dims", cell.dims)
+    check_fields(cell)
     if cell.dims > 3:
         raise ValueError(f"{owner}: dims must be 1, 2 or 3, got {cell.dims}")
     for size in _kernel(cell):

@@ -16,10 +16,10 @@ from rnnjax.base import (
     check_choice,
     check_input,
     check_params,
-    check_size,
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.common import check_fields
 
 ACTIVATIONS = {
     "tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid, "identity": lambda x: x, "linear": lambda x: x,
@@ -60,7 +60,7 @@ class Elman:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("Elman", "features", self.features)
+        check_fields(self)
         check_choice("Elman", "activation", self.activation, ACTIVATIONS)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -82,6 +82,8 @@ class IRNN:
     ``h_t = relu(x_t W + h_{t-1} U + b)`` with U = scale * I and b = 0 at the start, so that at first it just adds up.
 
     features: H. scale: of the identity, below 1 forgets. params, carry, y: as `Elman`.
+    Start: W lecun; the paper draws it normal with deviation 0.001.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Source: Le, Jaitly, Hinton 2015, arXiv:1504.00941.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -95,7 +97,7 @@ class IRNN:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("IRNN", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return _init(self, key, x, initializers.identity(self.scale))

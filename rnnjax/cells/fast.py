@@ -16,11 +16,10 @@ from rnnjax.base import (
     check_choice,
     check_input,
     check_params,
-    check_size,
     param_dtype,
     zeros_like_step,
 )
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.cells.common import check_fields, check_step, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 
 
@@ -33,6 +32,7 @@ class FastRNN:
     features: H. activation: name as in `Elman`. params: ``input`` W ``[I, H]``, ``recurrent`` U ``[H, H]``, ``bias`` b ``[H]``,
     ``alpha`` and ``beta``, scalars before the sigmoid; they start at -3 and 3 as in the authors' code, near 0.05 and 0.95.
     carry: h ``[*B, H]``. Start: W lecun, U orthogonal, b zero.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Source: Kusupati et al. 2018, FastGRNN, arXiv:1901.02358.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -46,12 +46,13 @@ class FastRNN:
     activation: str = "tanh"
 
     def __post_init__(self) -> None:
-        check_size("FastRNN", "features", self.features)
+        check_fields(self)
         check_choice("FastRNN", "activation", self.activation, ACTIVATIONS)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        params = gate_params(self, key, x, 1)
         dtype = param_dtype(x)
-        return gate_params(self, key, x, 1) | {"alpha": jnp.array(-3.0, dtype), "beta": jnp.array(3.0, dtype)}
+        return params | {"alpha": jnp.array(-3.0, dtype), "beta": jnp.array(3.0, dtype)}
 
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
@@ -90,13 +91,11 @@ class FastGRNN:
     recurrent_rank: int | None = None
 
     def __post_init__(self) -> None:
-        check_size("FastGRNN", "features", self.features)
+        check_fields(self)
         for name in ("input_rank", "recurrent_rank"):
             rank = getattr(self, name)
-            if rank is not None:
-                check_size("FastGRNN", name, rank)
-                if rank > self.features:
-                    raise ValueError(f"FastGRNN: {name} must be at most features={self.features}, got {rank}")
+            if rank is not None and rank > self.features:
+                raise ValueError(f"FastGRNN: {name} must be at most features={self.features}, got {rank}")
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import layer_norm
+from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_chrono, check_fields, layer_norm
 
 GATES = ("reset", "update", "candidate")  # order of the blocks in every weight, as in torch and flax; keras has z, r, n
 
@@ -26,6 +26,8 @@ class GRU:
     features: H. reset_after: True as in cuDNN, torch, flax and keras; False as first published, in haiku and the ONNX default.
     layer_norm: ``x W`` and ``h U`` are normalised each, both gates together and the candidate apart (Ba, Kiros, Hinton 2016,
     arXiv:1607.06450, whose form is ``reset_after``; its biases inside the normalisation are b here).
+    chrono: longest memory in steps; b_z starts by `rnnjax.initializers.chrono` in place of zero, so that z starts near one
+    and units keep what they hold for up to that long (Tallec and Ollivier 2018, arXiv:1804.11188, whose z is 1 - z here).
     params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, gates in the order of ``GATES``, and with
     ``reset_after`` ``recurrent_bias`` c ``[H]``, the one bias inside the reset; with ``layer_norm`` the gains ``norm_input``
     and ``norm_recurrent`` ``[3H]``. carry: h ``[*B, H]``. y: ``[*B, H]``.
@@ -47,25 +49,34 @@ class GRU:
     reset_after: bool = True
     layer_norm: bool = False
     use_bias: bool = True
+    chrono: float | None = None
 
     def __post_init__(self) -> None:
-        check_size("GRU", "features", self.features)
+        check_fields(self)
+        check_chrono(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)
-        k_in, k_rec = jax.random.split(key)
+        k_in, k_rec, k_bias = jax.random.split(key, 3)
         n, h, dtype = x.shape[-1], self.features, param_dtype(x)
         params = {
             "input": initializers.per_gate(initializers.lecun, 3)(k_in, (n, 3 * h), dtype),
             "recurrent": initializers.per_gate(initializers.orthogonal, 3)(k_rec, (h, 3 * h), dtype),
         }
         if self.use_bias:
-            params["bias"] = jnp.zeros(3 * h, dtype)
+            params["bias"] = self._bias(k_bias, dtype)
             if self.reset_after:
                 params["recurrent_bias"] = jnp.zeros(h, dtype)
         if self.layer_norm:
             params |= {"norm_input": jnp.ones(3 * h, dtype), "norm_recurrent": jnp.ones(3 * h, dtype)}
         return params
+
+    def _bias(self, key: jax.Array, dtype: Any) -> jax.Array:
+        h = self.features
+        bias = jnp.zeros(3 * h, dtype)
+        return (
+            bias if self.chrono is None else bias.at[h : 2 * h].set(initializers.chrono(self.chrono)(key, (h,), dtype))
+        )
 
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields
 
 
 @cell
@@ -40,8 +41,7 @@ class RHN:
     transform_bias: float = -2.0
 
     def __post_init__(self) -> None:
-        check_size("RHN", "features", self.features)
-        check_size("RHN", "depth", self.depth)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

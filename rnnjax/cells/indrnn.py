@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Key, cell, check_choice, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 
 
@@ -35,10 +35,8 @@ class IndRNN:
     max_time: int | None = None
 
     def __post_init__(self) -> None:
-        check_size("IndRNN", "features", self.features)
+        check_fields(self)
         check_choice("IndRNN", "activation", self.activation, ACTIVATIONS)
-        if self.max_time is not None:
-            check_size("IndRNN", "max_time", self.max_time)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         k_in, k_rec = jax.random.split(key)

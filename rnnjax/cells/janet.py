@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.common import check_chrono, check_fields, check_step, gate_params
 
 
 @cell
@@ -39,9 +39,8 @@ class JANET:
     chrono: float | None = None
 
     def __post_init__(self) -> None:
-        check_size("JANET", "features", self.features)
-        if self.chrono is not None:
-            initializers.chrono(self.chrono)  # refuses what cannot be
+        check_fields(self)
+        check_chrono(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         k_gates, k_bias = jax.random.split(key)

@@ -17,10 +17,10 @@ from rnnjax.base import (
     check_input,
     check_params,
     check_rate,
-    check_size,
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.common import check_fields
 from rnnjax.cells.elman import ACTIVATIONS
 
 
@@ -53,8 +53,7 @@ class Jordan:
     decay: float = 0.0
 
     def __post_init__(self) -> None:
-        check_size("Jordan", "features", self.features)
-        check_size("Jordan", "outputs", self._outputs)
+        check_fields(self)
         check_choice("Jordan", "activation", self.activation, ACTIVATIONS)
         check_choice("Jordan", "output_activation", self.output_activation, ACTIVATIONS)
         check_rate("Jordan", "decay", self.decay)

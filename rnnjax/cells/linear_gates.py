@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_params, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params, input_gates
+from rnnjax.base import Key, cell, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params, input_gates
 from rnnjax.cells.recurrence import Affine, check_linear_step, linear_step, wide_dtype
 
 
@@ -29,6 +29,7 @@ class MinGRU:
     params: ``input`` W ``[I, 2H]``, ``bias`` ``[2H]``, gates (update, candidate). carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: z weighs the *new* value, as in the paper; `GRU` here (and torch) has it the other way round.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, b zero. Linear in time. Source: Feng et al. 2024, arXiv:2410.01201.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -44,7 +45,7 @@ class MinGRU:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("MinGRU", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 2, 0, use_bias=self.use_bias)
@@ -76,6 +77,7 @@ class MinLSTM:
     positive: candidates ``g(n)``, above zero, of the paper's log-space form (appendix B).
     params: ``input`` W ``[I, 3H]``, ``bias`` ``[3H]``, gates (forget, input, candidate). carry: h ``[*B, H]``. y: ``[*B, H]``.
 
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, b zero. Linear in time. Source: Feng et al. 2024, arXiv:2410.01201.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -91,7 +93,7 @@ class MinLSTM:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("MinLSTM", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 3, 0, use_bias=self.use_bias)
@@ -123,12 +125,13 @@ class RGLRU:
     ``r = sigmoid(x W_r + b_r)``; ``i = sigmoid(x W_i + b_i)``; ``a = exp(-c softplus(Lambda) r)``;
     ``h' = a h + sqrt(1 - a^2) (i u)``; ``y = h'``, with ``u = x``, or ``u = x V`` where I differs from H.
 
-    features: H. power: c. low, high: a at r = 1 starts uniformly in ``low^2 .. high^2`` under the square root.
+    features: H. power: c. low, high: between them a at r = 1 starts, uniformly.
     params: ``gates`` W ``[I, 2H]``, ``bias`` ``[2H]`` (recurrence, input), ``decay`` Lambda ``[H]``, and only where I differs
     from H ``input`` V ``[I, H]`` (the paper's block has the same width in and out). carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: the paper writes ``a = sigmoid(Lambda')``, its authors' code ``exp(-c softplus(Lambda) r)`` as here (Lambda = -Lambda').
-    Their code multiplies the first step after a reset by 1 in place of ``sqrt(1 - a^2)``; here, as in the paper, it does not.
+    It starts a, not ``a^c``, in that range, uniformly by area, and multiplies the first step after a reset by 1 in place of
+    ``sqrt(1 - a^2)``; here neither is done, as in the paper.
     Linear in time. Errors: ValueError unless 0 < low < high < 1 and power > 0. Source: De et al. 2024, arXiv:2402.19427, section 2.4.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -144,7 +147,7 @@ class RGLRU:
     high: float = 0.999
 
     def __post_init__(self) -> None:
-        check_size("RGLRU", "features", self.features)
+        check_fields(self)
         if not (0 < self.low < self.high < 1 and self.power > 0):
             raise ValueError(
                 f"RGLRU: must have 0 < low < high < 1 and power > 0, got {self.low}, {self.high}, {self.power}"
@@ -159,10 +162,9 @@ class RGLRU:
         return params
 
     def _decay(self, key: jax.Array, dtype: Any) -> jax.Array:
-        """Lambda such that ``a^power``'s base ``exp(-softplus(Lambda) power)`` squared is uniform in the ring."""
+        """Lambda such that ``exp(-power softplus(Lambda))`` is uniform in low .. high."""
         draw = wide_dtype(dtype)
-        square = jax.random.uniform(key, (self.features,), draw, self.low**2, self.high**2)
-        rate = -0.5 * jnp.log(square) / self.power
+        rate = -jnp.log(jax.random.uniform(key, (self.features,), draw, self.low, self.high)) / self.power
         return jnp.log(jnp.expm1(rate)).astype(dtype)
 
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
@@ -212,7 +214,7 @@ class SRU:
     highway_bias: float = 0.0
 
     def __post_init__(self) -> None:
-        check_size("SRU", "features", self.features)
+        check_fields(self)
         if self.activation not in ("identity", "tanh"):
             raise ValueError(f"SRU: activation must be 'identity' or 'tanh', got {self.activation!r}")
 
@@ -221,6 +223,7 @@ class SRU:
         return not self.peephole
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_in, k_peep = jax.random.split(key)
         h, dtype = self.features, param_dtype(x)
         params = gate_params(self, k_in, x, 3 if x.shape[-1] == h else 4, 0, use_bias=False)
@@ -249,6 +252,6 @@ class SRU:
         return jax.nn.sigmoid(z + params["peephole"][block] * carry if self.peephole else z)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_step(self, params, carry, x, ("input", "bias"))
+        check_step(self, params, carry, x, ("input", "bias", "peephole") if self.peephole else ("input", "bias"))
         after = self.elements(params, x, carry).apply(carry)
         return after, self.read(params, after, x, carry)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
 from rnnjax.cells import lstm_variants
+from rnnjax.cells.common import check_chrono, check_fields
 
 GATES = ("input", "forget", "cell", "output")  # order of the blocks in every weight; torch, flax and keras agree
 
@@ -62,7 +63,8 @@ class LSTM:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("LSTM", "features", self.features)
+        check_fields(self)
+        check_chrono(self)
         lstm_variants.check_options(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import check_size
 from rnnjax.cells.common import layer_norm
 
 
@@ -25,7 +24,6 @@ def check_options(cell: Any) -> None:
     """ValueError/TypeError for options that cannot be."""
     if cell.projection is None:
         return
-    check_size("LSTM", "projection", cell.projection)
     if cell.projection > cell.features:
         raise ValueError(
             f"LSTM: projection must be at most features={cell.features}, got {cell.projection}; it makes h smaller than c"

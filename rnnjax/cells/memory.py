@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_choice, check_input, check_params, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import gate_params
+from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 from rnnjax.cells.recurrence import check_parts
 
@@ -54,13 +54,13 @@ class StackRNN:
     activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
-        for name in ("features", "stacks", "depth", "read"):
-            check_size("StackRNN", name, getattr(self, name))
+        check_fields(self)
         check_choice("StackRNN", "activation", self.activation, ACTIVATIONS)
         if self.read > self.depth:
             raise ValueError(f"StackRNN: read must be at most depth={self.depth}, got {self.read}")
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_gates, k_stack, k_action, k_push = jax.random.split(key, 4)
         h, s, dtype = self.features, self.stacks, param_dtype(x)
         return gate_params(self, k_gates, x, 1) | {
@@ -78,10 +78,10 @@ class StackRNN:
         check_input(self, x, params["input"].shape[0])
         check_parts(self, carry, x, (self.features,), (self.stacks, self.depth), kind=StackRNNCarry)
         h, s = carry
-        top = s[..., : self.read].reshape(*s.shape[:-2], -1)
+        top = s[..., : self.read].reshape(*s.shape[:-2], self.stacks * self.read)
         z = x @ params["input"] + h @ params["recurrent"] + top @ params["stack"] + params["bias"]
         h = ACTIVATIONS[self.activation](z)
-        actions = (h @ params["action"]).reshape(*s.shape[:-1], -1)
+        actions = (h @ params["action"]).reshape(*s.shape[:-1], 2 + self.noop)
         a = jax.nn.softmax(actions, axis=-1)[..., None, :]
         pushed = jnp.concatenate([jax.nn.sigmoid(h @ params["push"])[..., None], s[..., :-1]], axis=-1)
         popped = jnp.concatenate([s[..., 1:], -jnp.ones_like(s[..., :1])], axis=-1)
@@ -126,6 +126,7 @@ class TapeRNN:
 
     Variant: a simple controller (the paper has a feed-forward one or an LSTM) and one head of each kind.
     ``beta = softplus``, ``gamma = 1 + softplus``, g a sigmoid, s a softmax. The tape starts at 1e-6, the heads at place 0.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Source: Graves, Wayne, Danihelka 2014, arXiv:1410.5401.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -141,10 +142,10 @@ class TapeRNN:
     width: int = 8
 
     def __post_init__(self) -> None:
-        for name in ("features", "slots", "width"):
-            check_size("TapeRNN", name, getattr(self, name))
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_gates, k_seen, k_read, k_write, k_change, k_out = jax.random.split(key, 6)
         h, m, dtype = self.features, self.width, param_dtype(x)
         params = gate_params(self, k_gates, x, 1) | {"seen": initializers.lecun(k_seen, (m, h), dtype)}

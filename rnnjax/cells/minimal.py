@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_choice, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params, input_gates, layer_norm
+from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params, input_gates, layer_norm
 from rnnjax.cells.elman import ACTIVATIONS
 
 WEIGHTS = ("input", "recurrent", "bias")
@@ -23,6 +23,7 @@ class MGU:
     ``f = sigmoid(x W_f + h U_f + b_f)``; ``h~ = tanh(x W_h + (f h) U_h + b_h)``; ``h' = (1 - f) h + f h~``; ``y = h'``.
 
     features: H. params: ``input`` W ``[I, 2H]``, ``recurrent`` U ``[H, 2H]``, ``bias`` b ``[2H]``, blocks (f, h). carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Zhou, Wu, Zhang, Zhou 2016, arXiv:1603.09420.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -34,7 +35,7 @@ class MGU:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MGU", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 2)
@@ -61,6 +62,7 @@ class UGRNN:
     features: H. activation: of c, "tanh" or "relu" in the paper (any name as in `Elman`).
     forget_bias: of b_g at the start; the authors' TensorFlow cell adds 1 at every step instead.
     params: ``input`` W ``[I, 2H]``, ``recurrent`` U ``[H, 2H]``, ``bias`` b ``[2H]``, blocks (c, g). carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, U orthogonal, b_c zero. Source: Collins, Sohl-Dickstein, Sussillo 2016, arXiv:1611.09913.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -75,7 +77,7 @@ class UGRNN:
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("UGRNN", "features", self.features)
+        check_fields(self)
         check_choice("UGRNN", "activation", self.activation, ACTIVATIONS)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -105,6 +107,7 @@ class LiGRU:
     the same choice of layer normalisation. Without any, rectified states can grow: start small or clip (`rnnjax.Clip`).
     params: ``input`` W ``[I, 2H]``, ``recurrent`` U ``[H, 2H]``, ``bias`` b ``[2H]``, blocks (z, c); with ``layer_norm``
     ``norm_input`` ``[2H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Ravanelli, Brakel, Omologo, Bengio 2018, arXiv:1803.10225.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -118,7 +121,7 @@ class LiGRU:
     layer_norm: bool = False
 
     def __post_init__(self) -> None:
-        check_size("LiGRU", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params = gate_params(self, key, x, 2)
@@ -128,7 +131,7 @@ class LiGRU:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_step(self, params, carry, x, WEIGHTS)
+        check_step(self, params, carry, x, (*WEIGHTS, "norm_input") if self.layer_norm else WEIGHTS)
         h = carry
         xz, xc = jnp.split(x @ params["input"], 2, axis=-1)
         if self.layer_norm:
@@ -147,6 +150,7 @@ class LightRU:
     ``h~ = tanh(x W_h)``; ``f = sigmoid(x W_f + h U_f + b_f)``; ``h' = (1 - f) h + f h~``; ``y = h'``.
 
     features: H. params: ``input`` W ``[I, 2H]``, blocks (h, f), ``recurrent`` U_f ``[H, H]``, ``bias`` b_f ``[H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Ye, Zhang, Liu, Zhu, Liu 2024, Electronics 13(16) 3204.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -158,7 +162,7 @@ class LightRU:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("LightRU", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params = gate_params(self, key, x, 2, 1)
@@ -184,6 +188,7 @@ class MinimalRNN:
 
     features: H. params: ``input`` W ``[I, H]``, ``recurrent`` U_h ``[H, H]``, ``latent`` U_z ``[H, H]``, ``input_bias`` b_z,
     ``bias`` b_u ``[H]``. carry: h ``[*B, H]``. The paper leaves the map from x to z open and uses this one.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W, U_z lecun, U_h orthogonal, biases zero. Source: Chen 2017, arXiv:1711.06788.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -195,7 +200,7 @@ class MinimalRNN:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MinimalRNN", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         k_gates, k_latent = jax.random.split(key)

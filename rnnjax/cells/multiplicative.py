@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_input, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_step
+from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step
 
 
 class MultiplicativeLSTMCarry(NamedTuple):
@@ -31,6 +31,7 @@ class MultiplicativeLSTM:
 
     Variant: g is not squashed and the output gate acts inside the tanh, as in the paper and its authors' code; most ports write
     ``tanh(g)`` and ``sigmoid(o) tanh(c')``. m has the size of h, as in the paper's experiments.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: inputs and U lecun, U_m orthogonal, b zero. Source: Krause, Lu, Murray, Renals 2016, arXiv:1609.07959.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -42,7 +43,7 @@ class MultiplicativeLSTM:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MultiplicativeLSTM", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params, input_gates
+from rnnjax.base import Key, cell, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params, input_gates
 
 WEIGHTS = ("input", "recurrent", "bias")
 
@@ -27,6 +27,7 @@ class MUT1:
 
     features: H. params: ``input`` W ``[I, 3H]`` for (z, r, h), ``recurrent`` U ``[H, 2H]`` for (r, h), ``bias`` b ``[3H]``.
     carry: h ``[*B, H]``. The paper has ``tanh(x)``: W_h the identity.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Jozefowicz, Zaremba, Sutskever 2015, ICML.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -38,7 +39,7 @@ class MUT1:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MUT1", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 3, 2)
@@ -66,6 +67,7 @@ class MUT2:
 
     features: H. params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, blocks (z, r, h). carry: h ``[*B, H]``.
     The paper has ``r = sigmoid(x + h U_r + b_r)``: W_r the identity, which is where it starts here if I = H and is not learned
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     there. Start: other W lecun, U orthogonal, b zero. Source: Jozefowicz, Zaremba, Sutskever 2015, ICML.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -77,7 +79,7 @@ class MUT2:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MUT2", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params, h = gate_params(self, key, x, 3), self.features
@@ -102,6 +104,7 @@ class MUT3:
     ``h' = tanh((r h) U_h + x W_h + b_h) z + h (1 - z)``; ``y = h'``.
 
     features: H. params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, blocks (z, r, h). carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: W lecun, U orthogonal, b zero. Source: Jozefowicz, Zaremba, Sutskever 2015, ICML.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -113,7 +116,7 @@ class MUT3:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("MUT3", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 3)

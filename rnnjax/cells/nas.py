@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params
 
 
 class NASCarry(NamedTuple):
@@ -31,6 +31,7 @@ class NAS:
 
     features: H. use_bias: d, off as in the authors' TensorFlow cell, whose wiring this is (the paper gives a picture).
     params: ``input`` W ``[I, 8H]``, ``recurrent`` U ``[H, 8H]``, ``recurrent_bias`` d ``[8H]``. carry: ``NASCarry(h, c)``.
+    Errors: ValueError/TypeError for a bad option, or shapes that do not fit.
     Start: W lecun, U orthogonal, d zero. Source: Zoph and Le 2016, arXiv:1611.01578, figure 8.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -44,7 +45,7 @@ class NAS:
     use_bias: bool = False
 
     def __post_init__(self) -> None:
-        check_size("NAS", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params = gate_params(self, key, x, 8, use_bias=False)

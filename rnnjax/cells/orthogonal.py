@@ -16,13 +16,11 @@ from rnnjax.base import (
     check_choice,
     check_input,
     check_params,
-    check_size,
     param_dtype,
     step_dtype,
     zeros_like_step,
 )
-from rnnjax.cells.common import check_step, gate_params
-from rnnjax.cells.continuous import check_positive
+from rnnjax.cells.common import check_at_least_zero, check_fields, check_positive, check_step, gate_params
 from rnnjax.cells.elman import ACTIVATIONS
 from rnnjax.cells.recurrence import check_parts, wide
 from rnnjax.cells.state_space import complex_zeros, real_part, times
@@ -56,10 +54,9 @@ class AntisymmetricRNN:
     gated: bool = False
 
     def __post_init__(self) -> None:
-        check_size("AntisymmetricRNN", "features", self.features)
+        check_fields(self)
         check_positive("AntisymmetricRNN", epsilon=self.epsilon)
-        if not self.gamma >= 0:
-            raise ValueError(f"AntisymmetricRNN: gamma must be at least 0, got {self.gamma}")
+        check_at_least_zero("AntisymmetricRNN", gamma=self.gamma)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return gate_params(self, key, x, 1 + self.gated, 1, recurrent=initializers.lecun)
@@ -128,12 +125,13 @@ class OrthogonalRNN:
     activation: str = "modrelu"
 
     def __post_init__(self) -> None:
-        check_size("OrthogonalRNN", "features", self.features)
+        check_fields(self, "negative")
         check_choice("OrthogonalRNN", "parametrization", self.parametrization, ("exp", "cayley"))
         check_choice("OrthogonalRNN", "activation", self.activation, ("modrelu", *ACTIVATIONS))
-        if not 0 <= self.negative <= self.features * (self.parametrization == "cayley"):
+        most = self.features if self.parametrization == "cayley" else 0
+        if type(self.negative) is not int or not 0 <= self.negative <= most:
             raise ValueError(
-                f"OrthogonalRNN: negative must lie in 0..features, and be 0 without 'cayley', got {self.negative}"
+                f"OrthogonalRNN: negative must be an int in 0..features, and 0 without 'cayley', got {self.negative!r}"
             )
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -185,6 +183,7 @@ class UnitaryRNN:
 
     Variant: P is drawn once, from NumPy's generator with seed 0, and part of the definition. The paper learns its
     start; wrap in `rnnjax.LearnedCarry`, or begin at zero as here. Start: phases uniform in -pi .. pi, v uniform in -1 .. 1.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Not linear in time. Source: Arjovsky, Shah, Bengio 2016, arXiv:1511.06464.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -197,7 +196,7 @@ class UnitaryRNN:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("UnitaryRNN", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
-from rnnjax.cells.continuous import check_positive
+from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields, check_positive, check_step, gate_params
 
 
 class OscillatorCarry(NamedTuple):
@@ -49,10 +48,11 @@ class CoRNN:
     implicit: bool = False
 
     def __post_init__(self) -> None:
-        check_size("CoRNN", "features", self.features)
+        check_fields(self)
         check_positive("CoRNN", dt=self.dt, gamma=self.gamma, epsilon=self.epsilon)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_in, k_rec = jax.random.split(key)
         h, dtype = self.features, param_dtype(x)
         return gate_params(self, k_in, x, 1, 0) | {"recurrent": initializers.lecun(k_rec, (2 * h, h), dtype)}
@@ -98,10 +98,11 @@ class UnICORNN:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("UnICORNN", "features", self.features)
+        check_fields(self)
         check_positive("UnICORNN", dt=self.dt, alpha=self.alpha)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_in, k_w, k_c = jax.random.split(key, 3)
         shape, dtype = (self.features,), param_dtype(x)
         return gate_params(self, k_in, x, 1, 0) | {
@@ -146,7 +147,7 @@ class LEM:
     dt: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("LEM", "features", self.features)
+        check_fields(self)
         check_positive("LEM", dt=self.dt)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:

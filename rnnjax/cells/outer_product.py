@@ -127,6 +127,7 @@ def _flags(flags: Any, like: jax.Array, default: bool) -> jax.Array:
 
 
 def _plan(w: Write, old: Memory, new: Memory, valid: Any, reset: Any) -> tuple[Write, _Plan]:
+    """The writes without what is not finite, and what of each is left at every later step."""
     valid, reset = _flags(valid, w.log_decay, True), _flags(reset, w.log_decay, False)
     w, bad = _clean(w, valid)
     g, segment = jnp.cumsum(w.log_decay, axis=-1), jnp.cumsum(reset, axis=-1)

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_choice, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_fields
 from rnnjax.cells.recurrence import Affine, Shift, check_parts, linear_step
 
 POOLING = {"f": 2, "fo": 3, "ifo": 4}  # gates each needs, in the order candidate, forget, output, input
@@ -98,8 +99,7 @@ class QRNN:
     pooling: str = "fo"
 
     def __post_init__(self) -> None:
-        check_size("QRNN", "features", self.features)
-        check_size("QRNN", "window", self.window)
+        check_fields(self)
         check_choice("QRNN", "pooling", self.pooling, POOLING)
 
     linear = True

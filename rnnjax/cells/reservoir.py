@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_choice, check_input, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_step
-from rnnjax.cells.continuous import check_positive
+from rnnjax.base import Key, cell, check_choice, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_at_least_zero, check_fields, check_positive, check_step
 from rnnjax.cells.elman import ACTIVATIONS
 from rnnjax.cells.recurrence import wide, wide_dtype
 
@@ -47,13 +46,12 @@ class EchoState:
     activation: str = "tanh"
 
     def __post_init__(self) -> None:
-        check_size("EchoState", "features", self.features)
+        check_fields(self)
         check_choice("EchoState", "activation", self.activation, ACTIVATIONS)
         check_positive("EchoState", radius=self.radius, leak=self.leak, density=self.density)
         if self.leak > 1 or self.density > 1:
             raise ValueError(f"EchoState: leak and density must be at most 1, got {self.leak} and {self.density}")
-        if self.input_scale < 0 or self.bias_scale < 0:
-            raise ValueError(f"EchoState: scales must be at least 0, got {self.input_scale} and {self.bias_scale}")
+        check_at_least_zero("EchoState", input_scale=self.input_scale, bias_scale=self.bias_scale)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

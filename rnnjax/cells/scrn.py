@@ -15,10 +15,10 @@ from rnnjax.base import (
     check_input,
     check_params,
     check_rate,
-    check_size,
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.common import check_fields
 
 
 class SCRNCarry(NamedTuple):
@@ -55,9 +55,7 @@ class SCRN:
     outputs: int | None = None
 
     def __post_init__(self) -> None:
-        check_size("SCRN", "features", self.features)
-        check_size("SCRN", "context", self.context)
-        check_size("SCRN", "outputs", self.features if self.outputs is None else self.outputs)
+        check_fields(self)
         check_rate("SCRN", "alpha", self.alpha)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:

@@ -21,6 +21,7 @@ from rnnjax.base import (
     step_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.common import check_fields
 from rnnjax.cells.recurrence import Affine, check_linear_step, linear_step, wide_dtype
 from rnnjax.cells.state_space import _log_uniform, check_steps
 
@@ -59,8 +60,7 @@ class S6:
     dt_max: float = 1e-1
 
     def __post_init__(self) -> None:
-        check_size("S6", "features", self.features)
-        check_size("S6", "state", self.state)
+        check_fields(self)
         check_size("S6", "rank", self._rank)
         check_choice("S6", "discretization", self.discretization, ("zoh", "euler"))
         check_steps("S6", self.dt_min, self.dt_max)

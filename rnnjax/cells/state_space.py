@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_choice, check_input, check_params, check_size, param_dtype, step_dtype
+from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, step_dtype
+from rnnjax.cells.common import check_fields
 from rnnjax.cells.recurrence import Affine, check_linear_step, linear_step, wide, wide_dtype
 
 
@@ -46,6 +47,7 @@ def skip(params: Any, x: jax.Array) -> jax.Array:
 
 
 def init_skip(key: jax.Array, inputs: int, features: int, dtype: Any) -> jax.Array:
+    """D ``[H]``, normal, or ``[I, H]``, lecun, where I differs from H."""
     if inputs == features:
         return jax.random.normal(key, (features,), dtype)
     return initializers.lecun(key, (inputs, features), dtype)
@@ -63,6 +65,7 @@ def _log_uniform(key: jax.Array, shape: tuple[int, ...], low: float, high: float
 
 
 def check_steps(owner: str, low: float, high: float) -> None:
+    """ValueError unless the range of step lengths is one."""
     if not 0 < low <= high:
         raise ValueError(f"{owner}: dt_min and dt_max must have 0 < dt_min <= dt_max, got {low} and {high}")
 
@@ -97,8 +100,7 @@ class LRU:
     max_phase: float = 2 * np.pi
 
     def __post_init__(self) -> None:
-        check_size("LRU", "features", self.features)
-        check_size("LRU", "state", self.size)
+        check_fields(self)
         if not (0 <= self.r_min < self.r_max <= 1 and self.max_phase > 0):
             raise ValueError(
                 f"LRU: must have 0 <= r_min < r_max <= 1 and max_phase > 0, got {self.r_min}, {self.r_max}, {self.max_phase}"
@@ -172,8 +174,7 @@ class S4D:
     dt_max: float = 1e-1
 
     def __post_init__(self) -> None:
-        check_size("S4D", "features", self.features)
-        check_size("S4D", "state", self.state)
+        check_fields(self)
         check_choice("S4D", "start", self.start, ("lin", "inv"))
         check_steps("S4D", self.dt_min, self.dt_max)
         if self.state % 2:
@@ -251,9 +252,7 @@ class S5:
     dt_max: float = 1e-1
 
     def __post_init__(self) -> None:
-        check_size("S5", "features", self.features)
-        check_size("S5", "state", self.state)
-        check_size("S5", "blocks", self.blocks)
+        check_fields(self)
         check_steps("S5", self.dt_min, self.dt_max)
         if self.state % (2 * self.blocks):
             raise ValueError(f"S5: state must divide into {self.blocks} blocks of conjugate pairs, got {self.state}")

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, zeros_like_step
-from rnnjax.cells.common import check_step, gate_params
+from rnnjax.base import Key, cell, check_carry, check_input, check_params, zeros_like_step
+from rnnjax.cells.common import check_fields, check_step, gate_params
 from rnnjax.cells.recurrence import Affine, linear_step
 
 
@@ -23,6 +23,7 @@ class TRNN:
     ``z = x W``; ``f = sigmoid(x V + b)``; ``h' = f h + (1 - f) z``; ``y = h'``.
 
     features: H. params: ``input`` ``[I, 2H]``, blocks (W, V), ``bias`` b ``[H]``. carry: h ``[*B, H]``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: lecun, b zero. Linear in time. Source: Balduzzi and Ghifary 2016, arXiv:1602.02218.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -34,7 +35,7 @@ class TRNN:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("TRNN", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params = gate_params(self, key, x, 2, 0)
@@ -70,6 +71,7 @@ class TGRU:
     ``z, f, o = split(x_{t-1} V + x_t W + b)``; ``h' = sigmoid(f) h + z tanh(o)``; ``y = h'``; before the first step x is 0.
 
     features: H. params: ``input`` W and ``previous`` V ``[I, 3H]``, ``bias`` b ``[3H]``, blocks (z, f, o). carry: ``TGRUCarry(h, x)``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     Start: lecun, b zero. Source: Balduzzi and Ghifary 2016, arXiv:1602.02218.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -81,7 +83,7 @@ class TGRU:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("TGRU", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return _init(self, key, x)
@@ -110,6 +112,7 @@ class TLSTM:
     before the first step x is 0.
 
     features: H. params: ``input`` W and ``previous`` V ``[I, 3H]``, ``bias`` b ``[3H]``, blocks (z, f, o). carry: ``TLSTMCarry(c, x)``.
+    Errors: ValueError/TypeError for a bad size, or shapes that do not fit.
     y: ``[*B, H]``. Start: lecun, b zero. Source: Balduzzi and Ghifary 2016, arXiv:1602.02218.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -121,7 +124,7 @@ class TLSTM:
     features: int
 
     def __post_init__(self) -> None:
-        check_size("TLSTM", "features", self.features)
+        check_fields(self)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         return _init(self, key, x)

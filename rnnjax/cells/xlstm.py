@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_choice, check_params, check_size, param_dtype, zeros_like_step
-from rnnjax.cells.attention import check_heads, flat, projections
+from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.attention import check_heads, flat, key_size, projections
 from rnnjax.cells.common import check_step, gate_params
 from rnnjax.cells.outer_product import Memory, Write, heads, outer_chunk, outer_step
 from rnnjax.cells.recurrence import check_linear_step
@@ -57,11 +57,8 @@ class SLSTM:
     forget_bias: float = 1.0
 
     def __post_init__(self) -> None:
-        check_size("SLSTM", "features", self.features)
-        check_size("SLSTM", "heads", self.heads)
+        check_heads(self)
         check_choice("SLSTM", "forget", self.forget, FORGET)
-        if self.features % self.heads:
-            raise ValueError(f"SLSTM: features must divide into {self.heads} heads, got {self.features}")
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         k_in, k_rec = jax.random.split(key)
@@ -136,14 +133,13 @@ class MLSTM:
     chunk_size: int = 64
 
     def __post_init__(self) -> None:
-        check_heads("MLSTM", self.features, self.heads, self.key_features, self.chunk_size)
+        check_heads(self)
         check_choice("MLSTM", "forget", self.forget, FORGET)
 
-    @property
-    def size(self) -> int:
-        return self.features // self.heads if self.key_features is None else self.key_features
+    size = key_size
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        check_input(self, x)
         k_proj, k_gates, k_out = jax.random.split(key, 3)
         i, n, dtype = x.shape[-1], self.heads, param_dtype(x)
         return projections(self, k_proj, x) | {
@@ -176,8 +172,7 @@ class MLSTM:
     def unpack(self, memory: Memory) -> MLSTMCarry:
         return MLSTMCarry(memory.matrix[..., :-1], memory.matrix[..., -1], memory.stabiliser)
 
-    def chunk(self, params: Any, start: Any, fresh: Any, xs: Any, valid: Any, reset: Any) -> tuple[Any, jax.Array]:
-        return outer_chunk(self, params, start, fresh, xs, valid, reset)
+    chunk = outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[MLSTMCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value", "gates", "output_gate"))

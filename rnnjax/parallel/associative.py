@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Carry, Params, call_step, name_of
+from rnnjax.base import cell as as_cell
 from rnnjax.cells.recurrence import lead
 from rnnjax.unroll import Step, one_step, select, start_carry, zero_invalid
 from rnnjax.unroll import roll as roll_any
@@ -66,13 +67,23 @@ def _wrap_outputs(cell: Any, params: Params, ys: Any, steps: Step) -> Any:
     return jax.vmap(lambda y, x, key: call_step(stand_in, params, (None, y), x, key)[1])(ys, steps.x, steps.key)
 
 
-def _known(params: Params, carry: Any, x: Any, key: Any = None) -> Any:
+@as_cell
+class _Known:
     """The stand-in: its "carry" is the pair that the inner step returned."""
-    return carry
+
+    def init(self, key: jax.Array, x: Any) -> Params:
+        return {}
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        return None
+
+    def __call__(self, params: Params, carry: Any, x: Any, key: Any = None) -> Any:
+        return carry
 
 
 def _round(cell: Any) -> Any:
-    return dataclasses.replace(cell, cell=_round(cell.cell)) if hasattr(cell, "inner") else _known
+    """The same wrappers round the stand-in."""
+    return dataclasses.replace(cell, cell=_round(cell.cell)) if hasattr(cell, "inner") else _Known()
 
 
 # -- which cells -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ def times(a: jax.Array, v: jax.Array) -> jax.Array:
 
 
 def turn(a: jax.Array) -> jax.Array:
+    """Matrices transposed."""
     return jnp.swapaxes(a, -1, -2)
 
 

@@ -115,6 +115,7 @@ class _Problem(NamedTuple):
 def _run(
     cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, reverse: bool, options: _Options
 ) -> Report:
+    """Newton's method on prepared steps; where it has not converged, the loop's answer."""
     start, fresh = start_carry(cell, params, carry, steps)
     steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps) if reverse else steps
     body = loop_body(cell, params, fresh, start)
@@ -157,6 +158,7 @@ def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, 
 
 
 def _iterate(problem: _Problem, guess: jax.Array, time: int, options: _Options) -> Any:
+    """Guesses of all carries until one agrees with what the steps make of it."""
     most = time if options.max_iterations is None else options.max_iterations
     eps = float(jnp.finfo(guess.dtype).eps)
     tolerance = 16 * eps if options.tolerance is None else options.tolerance

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 
 
 def drop(key: jax.Array, rate: float, tree: Any) -> Any:
@@ -39,24 +41,16 @@ class Dropout:
     rate: float
 
     def __post_init__(self) -> None:
+        check_wrapper(self)
         check_rate("Dropout", "rate", self.rate)
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def inner(self, params: Params) -> tuple[Any, Params]:
-        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-        return self.cell, params
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare, inner = (
+        around.input_ndim,
+        around.init,
+        around.initial_carry,
+        around.prepare,
+        around.inner,
+    )
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         if key is None or self.rate == 0:

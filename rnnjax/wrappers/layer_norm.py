@@ -9,8 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, name_of, param_dtype, prepare
-from rnnjax.cells.common import layer_norm
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, name_of, param_dtype, prepare
+from rnnjax.cells.common import check_positive, layer_norm
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
@@ -36,9 +38,11 @@ class LayerNorm:
     _: KW_ONLY
     epsilon: float = 1e-5
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    def __post_init__(self) -> None:
+        check_wrapper(self)
+        check_positive("LayerNorm", epsilon=self.epsilon)
+
+    input_ndim = around.input_ndim
 
     @property
     def _inside(self) -> Any:
@@ -66,5 +70,6 @@ class LayerNorm:
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         if self._inside:
             return call_step(self._inside, params, carry, x, key)
+        check_params(self, params, ("cell", "norm_output", "norm_output_bias"))
         carry, y = call_step(self.cell, params["cell"], carry, x, key)
         return carry, layer_norm(y, params["norm_output"], self.epsilon) + params["norm_output_bias"]

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, prepare, step_dtype
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, prepare, step_dtype
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 
 
 @cell
@@ -18,6 +20,7 @@ class LearnedCarry:
     cell: any cell. params: ``cell`` (the inner cell's), ``carry`` (the carry's floating parts without batch axes, under
     their names; counters are not learned).
     carry, y: the inner cell's. A ``reset`` restores the learned start, and gradients reach it.
+    Errors: TypeError for what is not a cell. Source: Forcada and Carrasco 1995, Neural Computation 7(5).
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> cell, xs = rj.LearnedCarry(rj.LSTM(4)), jnp.ones((5, 2, 3))
@@ -28,9 +31,10 @@ class LearnedCarry:
 
     cell: Any
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    def __post_init__(self) -> None:
+        check_wrapper(self)
+
+    input_ndim = around.input_ndim
 
     def init(self, key: jax.Array, x: Any) -> Params:
         inner = self.cell.init(key, x)
@@ -39,7 +43,8 @@ class LearnedCarry:
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         own = self.cell.initial_carry(params["cell"], x)
-        dtype = step_dtype(params, x)
+        real = [a for a in jax.tree.leaves(params) if jnp.issubdtype(a.dtype, jnp.floating)]
+        dtype = step_dtype(real, x)  # complex parts keep theirs
 
         def spread(a: jax.Array, s: Any) -> jax.Array:
             return jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
@@ -54,6 +59,7 @@ class LearnedCarry:
         return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+        check_params(self, params, ("cell", "carry"))
         return call_step(self.cell, params["cell"], carry, x, key)
 
 

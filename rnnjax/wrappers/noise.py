@@ -7,7 +7,10 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_choice, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_choice
+from rnnjax.cells.common import check_at_least_zero
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import follow, is_float
 
 
@@ -34,24 +37,11 @@ class Noise:
     at: str = "carry"
 
     def __post_init__(self) -> None:
+        check_wrapper(self)
+        check_at_least_zero("Noise", std=self.std)
         check_choice("Noise", "at", self.at, ("carry", "input", "output"))
-        if not isinstance(self.std, (int, float)) or isinstance(self.std, bool):
-            raise TypeError(f"Noise: std must be a number, got {self.std!r}")
-        if not self.std >= 0:
-            raise ValueError(f"Noise: std must be at least 0, got {self.std}")
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         if key is None:

@@ -21,7 +21,8 @@ def plain(params: Any) -> Any:
 
 
 def is_float(a: Any) -> bool:
-    return jnp.issubdtype(a.dtype, jnp.inexact)
+    """An array of real or complex numbers, whose parts noise and limits act on."""
+    return hasattr(a, "dtype") and jnp.issubdtype(a.dtype, jnp.inexact)
 
 
 def keep_masks(key: jax.Array, rate: float, tree: Any, dtype: Any = None) -> Any:

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_size, param_dtype, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, param_dtype, prepare
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
@@ -34,11 +36,9 @@ class Readout:
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        check_size("Readout", "features", self.features)
+        check_wrapper(self)
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    input_ndim = around.input_ndim
 
     def init(self, key: jax.Array, x: Any) -> Params:
         k_cell, k_out = jax.random.split(key)
@@ -60,6 +60,7 @@ class Readout:
         return params | {"cell": prepare(self.cell, params["cell"], key, x)}
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, jax.Array]:
+        check_params(self, params, ("cell", "output"))
         carry, h = call_step(self.cell, params["cell"], carry, x, key)
         y = h @ params["output"]
         return carry, y + params["output_bias"] if "output_bias" in params else y

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import jax
-
-from rnnjax.base import Carry, Key, Params, call_step, cell, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 
 
 class Recorded(NamedTuple):
@@ -21,6 +21,7 @@ class Record:
     """The carry after every step beside the output: ``ys = Recorded(y, carry)``, each with a leading time axis.
 
     cell: any cell. params, carry: the inner cell's. Steps left out by lengths or a mask record zeros, like any output.
+    Errors: TypeError for what is not a cell.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> cell, xs = rj.Record(rj.LSTM(4)), jnp.ones((5, 2, 3))
@@ -31,18 +32,10 @@ class Record:
 
     cell: Any
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    def __post_init__(self) -> None:
+        check_wrapper(self)
 
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Recorded]:
         carry, y = call_step(self.cell, params, carry, x, key)

@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, name_of, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, name_of
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
@@ -27,24 +29,15 @@ class Residual:
 
     cell: Any
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    def __post_init__(self) -> None:
+        check_wrapper(self)
+
+    input_ndim, initial_carry, prepare, inner = around.input_ndim, around.initial_carry, around.prepare, around.inner
 
     def init(self, key: jax.Array, x: Any) -> Params:
         params = self.cell.init(key, x)
         self._check(x, output_shape(self.cell, params, x))
         return params
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def inner(self, params: Params) -> tuple[Any, Params]:
-        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-        return self.cell, params
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         carry, y = call_step(self.cell, params, carry, x, key)
@@ -75,22 +68,16 @@ class Skip:
 
     cell: Any
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    def __post_init__(self) -> None:
+        check_wrapper(self)
 
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def inner(self, params: Params) -> tuple[Any, Params]:
-        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-        return self.cell, params
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare, inner = (
+        around.input_ndim,
+        around.init,
+        around.initial_carry,
+        around.prepare,
+        around.inner,
+    )
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, jax.Array]:
         carry, y = call_step(self.cell, params, carry, x, key)

@@ -7,7 +7,9 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import is_float
 
 
@@ -32,22 +34,9 @@ class Scale:
     output: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("input", "output"):
-            if not isinstance(getattr(self, name), (int, float)) or isinstance(getattr(self, name), bool):
-                raise TypeError(f"Scale: {name} must be a number, got {getattr(self, name)!r}")
+        check_wrapper(self)
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         carry, y = call_step(self.cell, params, carry, _times(self.input, x), key)

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, layer_names, prepare
+from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, check_params, layer_names, prepare
+from rnnjax.wrappers.around import check_cell
 
 
 def stack_init(cells: tuple[Any, ...], key: jax.Array, x: Any) -> Params:
@@ -53,8 +54,10 @@ class Stack:
         self.__post_init__()
 
     def __post_init__(self) -> None:
-        if not self.cells or not all(hasattr(c, "initial_carry") for c in self.cells):
-            raise TypeError(f"Stack: takes one or more cells, Stack(LSTM(8), LSTM(8)), got {self.cells!r}")
+        if not self.cells:
+            raise TypeError("Stack: takes one or more cells, Stack(LSTM(8), LSTM(8)), got none")
+        for inner in self.cells:
+            check_cell("Stack", inner)
 
     def __repr__(self) -> str:
         return f"Stack({', '.join(map(repr, self.cells))})"
@@ -87,11 +90,21 @@ class Stack:
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
+        self._check(params, carry)
         parts = []
         for name, inner, part, k in zip(layer_names(len(self.cells)), self.cells, carry, keys, strict=True):
             part, x = call_step(inner, params[name], part, x, k)
             parts.append(part)
         return self._carry(parts), x
+
+    def _check(self, params: Params, carry: Carry) -> None:
+        names = layer_names(len(self.cells))
+        check_params(self, params, names)
+        if getattr(carry, "_fields", None) != names:
+            raise TypeError(
+                f"{self!r}: carry must be StackCarry({', '.join(names)}), got {type(carry).__name__}; "
+                "start from initial_carry(params, x)"
+            )
 
     def unroll_layers(self, params: Params, carry: Carry | None, steps: Any, roll: Any) -> tuple[Carry, Any]:
         """Each layer over the whole sequence in turn: the same numbers, and every layer's input products in one."""

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, prepare, sequence_key
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import Drawn, is_float, keep_masks, plain, times
 from rnnjax.wrappers.stack import output_shape
 
@@ -41,17 +43,13 @@ class VariationalDropout:
     output_rate: float | None = None
 
     def __post_init__(self) -> None:
+        check_wrapper(self)
         check_rate("VariationalDropout", "rate", self.rate)
         for name in ("input_rate", "carry_rate", "output_rate"):
             if getattr(self, name) is not None:
                 check_rate("VariationalDropout", name, getattr(self, name))
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
+    input_ndim, init = around.input_ndim, around.init
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         return self.cell.initial_carry(plain(params), x)

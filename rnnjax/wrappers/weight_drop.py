@@ -8,6 +8,8 @@ from typing import Any
 import jax
 
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of, prepare, sequence_key
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import Drawn, keep_masks, plain
 
 
@@ -36,13 +38,12 @@ class WeightDrop:
     names: tuple[str, ...] = ("recurrent",)
 
     def __post_init__(self) -> None:
+        check_wrapper(self)
         check_rate("WeightDrop", "rate", self.rate)
-        if not isinstance(self.names, tuple) or not self.names:
+        if not (isinstance(self.names, tuple) and self.names and all(isinstance(n, str) for n in self.names)):
             raise TypeError(f"WeightDrop: names must be a tuple of names of params, got {self.names!r}")
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
+    input_ndim = around.input_ndim
 
     def init(self, key: jax.Array, x: Any) -> Params:
         params = self.cell.init(key, x)

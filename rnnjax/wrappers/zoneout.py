@@ -7,7 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of
+from rnnjax.wrappers import around
+from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import follow, is_float
 
 
@@ -35,21 +37,13 @@ class Zoneout:
     rate: float | tuple[float, ...]
 
     def __post_init__(self) -> None:
+        check_wrapper(self)
+        if isinstance(self.rate, tuple) and not self.rate:
+            raise ValueError(f"Zoneout: rate must be one number or one for each part of the carry, got {self.rate}")
         for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
             check_rate("Zoneout", "rate", rate)
 
-    @property
-    def input_ndim(self) -> int:
-        return getattr(self.cell, "input_ndim", 1)
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        return self.cell.init(key, x)
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params, x)
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return prepare(self.cell, params, key, x)
+    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         k_cell, k_mask = (None, None) if key is None else jax.random.split(key)

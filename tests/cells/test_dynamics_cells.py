@@ -315,7 +315,18 @@ def test_tape_rnn() -> None:
 # -- rate networks and reservoirs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [dict(), dict(rank=2), dict(dale=0.5), dict(learn_tau=True)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(),
+        dict(rank=2),
+        dict(dale=0.5),
+        dict(learn_tau=True),
+        dict(leaky="current", dale=0.5),
+        dict(leaky="current", rank=2),
+    ],
+    ids=str,
+)
 def test_rate_networks(options: dict[str, Any]) -> None:
     p, ys = run(rj.RateRNN(H, tau=50.0, dt=10.0, activation="tanh", **options))
     if "rank" in options:
@@ -327,9 +338,13 @@ def test_rate_networks(options: dict[str, Any]) -> None:
         j = np.abs(j) * np.array([1, 1, -1, -1])[:, None]
         np.fill_diagonal(j, 0)
     alpha = 10 / (10 + softplus(p["tau"])) if "learn_tau" in options else 0.2
-    r, wanted = np.zeros(H), []
+    r, s, wanted = np.zeros(H), np.zeros(H), []
     for x in XS:
-        r = r + alpha * (-r + np.tanh(x @ p["input"] + r @ j + p["bias"]))
+        if "leaky" in options:  # Song et al. 2016: what leaks is the current s, and r = act(s)
+            s = s + alpha * (-s + x @ p["input"] + r @ j + p["bias"])
+            r = np.tanh(s)
+        else:
+            r = r + alpha * (-r + np.tanh(x @ p["input"] + r @ j + p["bias"]))
         wanted.append(r)
     close(ys, wanted)
 
@@ -408,7 +423,7 @@ def test_ridge_is_the_least_squares_of_numpy() -> None:
         (lambda: rj.LEM(4, dt=0.0), "dt must be above 0"),
         (lambda: rj.AntisymmetricRNN(4, gamma=-0.1), "gamma must be at least 0"),
         (lambda: rj.OrthogonalRNN(4, parametrization="householder"), "parametrization must be one of"),
-        (lambda: rj.OrthogonalRNN(4, negative=1), "negative must lie in"),
+        (lambda: rj.OrthogonalRNN(4, negative=1), "negative must be an int in 0..features, and 0 without 'cayley'"),
         (lambda: rj.StackRNN(4, depth=2, read=3), "read must be at most depth=2"),
         (lambda: rj.TapeRNN(4, slots=0), "slots must be at least 1"),
         (lambda: rj.RateRNN(4, dt=30.0, tau=20.0), "dt must be at most tau"),

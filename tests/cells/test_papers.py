@@ -424,6 +424,10 @@ def test_the_start_is_as_documented():
     i, f, g, o = blocks(init(rj.LSTM(100, chrono=100.0))["bias"], 4)
     np.testing.assert_array_equal(i, -f)
     assert (f >= 0).all() and f.max() <= np.log(99) and abs(np.exp(f).mean() - 50) < 12 and not g.any() and not o.any()
+    r, z, n = blocks(
+        init(rj.GRU(100, chrono=100.0))["bias"], 3
+    )  # z keeps the old state, so its bias is the positive one
+    assert (z >= 0).all() and z.max() <= np.log(99) and abs(np.exp(z).mean() - 50) < 12 and not r.any() and not n.any()
     np.testing.assert_array_equal(init(rj.CFN(4))["bias"], np.repeat([1, -1], 4))
     np.testing.assert_array_equal(init(rj.UGRNN(4))["bias"], np.repeat([0, 1], 4))
     np.testing.assert_array_equal(init(rj.ConvLSTM(2, dims=1), np.zeros((5, 3), np.float32))["peephole"], 0)

@@ -193,6 +193,18 @@ def test_dropout_on_input_and_output_of_a_linear_cell_averages_to_the_determinis
     assert (np.abs(many.mean(0) - plain) < 5 * error + 1e-6).all()
 
 
+def test_dropout_on_the_output_averages_to_it_and_leaves_the_carry_alone():
+    cell = rj.Dropout(rj.Elman(H), 0.3)
+    params = made(cell)
+    start = cell.initial_carry(params, XS[0])
+    carry, plain = cell(params, start, XS[0])
+    carries, drawn = jax.vmap(lambda k: cell(params, start, XS[0], key=k))(jax.random.split(KEY, 4000))
+    error = np.asarray(drawn.std(0)) / np.sqrt(4000)
+    assert (np.abs(drawn.mean(0) - plain) < 5 * error + 1e-6).all()
+    np.testing.assert_allclose(carries, np.broadcast_to(carry, carries.shape), rtol=1e-6)
+    assert set(np.unique(np.asarray(drawn / plain).round(3))) == {0.0, np.float32(1.429)}
+
+
 def test_noise_has_its_standard_deviation_at_its_place():
     cell = rj.Noise(rj.GRU(4), 0.1)
     params, x = made(cell, jnp.ones(2)), jnp.ones((1000, 2))
@@ -241,7 +253,7 @@ def test_all_masks_are_drawn_outside_the_loop(cell):
         (lambda: rj.Zoneout(rj.GRU(2), 1.0), ValueError, "Zoneout: rate must be at least 0 and below 1, got 1.0"),
         (lambda: one_step(rj.Zoneout(rj.LSTM(2), (0.1,))), ValueError, r"Zoneout: rate must be one number or one for each of the 2 parts"),
         (lambda: rj.VariationalDropout(rj.GRU(2), 0.5, carry_rate=-1.0), ValueError, "carry_rate must be at least 0"),
-        (lambda: rj.WeightDrop(rj.GRU(2), "half"), TypeError, "WeightDrop: rate must be a float"),
+        (lambda: rj.WeightDrop(rj.GRU(2), "half"), TypeError, "WeightDrop: rate must be a number, got 'half'"),
         (lambda: made(rj.WeightDrop(rj.TRNN(2), 0.5)), ValueError, r"TRNN\(2\) has no params named 'recurrent'.*pass names="),
         (lambda: made(rj.Residual(rj.GRU(2))), ValueError, r"Residual: GRU\(2\) must put out the shape of its input"),
         (lambda: rj.Clip(rj.GRU(2), 0.0), ValueError, "Clip: limit must be above 0, got 0.0"),
@@ -256,7 +268,7 @@ def test_all_masks_are_drawn_outside_the_loop(cell):
         (lambda: rj.FastGRNN(4, recurrent_rank=5), ValueError, "FastGRNN: recurrent_rank must be at most features=4"),
         (lambda: rj.SCRN(4, alpha=1.0), ValueError, "SCRN: alpha must be at least 0 and below 1"),
         (lambda: rj.Jordan(4, decay=1.5), ValueError, "Jordan: decay must be at least 0 and below 1"),
-        (lambda: rj.JANET(4, chrono=1.0), ValueError, "chrono: max_time must be above 2"),
+        (lambda: rj.JANET(4, chrono=1.0), ValueError, "JANET: chrono must be above 2 steps"),
         (lambda: rj.IndRNN(4, activation="rleu"), ValueError, "IndRNN: activation.*did you mean 'relu'"),
         (lambda: rj.RHN(4, depth=0), ValueError, "RHN: depth must be at least 1"),
         (lambda: rj.ConvLSTM(4, dims=4), ValueError, "ConvLSTM: dims must be 1, 2 or 3, got 4"),
