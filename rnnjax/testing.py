@@ -37,7 +37,8 @@ def check_cell(cell: Any, key: jax.Array, x: Any) -> None:
     The value: frozen, hashable, no arrays in fields. ``init``: a dict of arrays, a function of the key alone. The carry: an array
     or a NamedTuple, kept in structure, shape and dtype. The step: pure, the same for none, one and two batch axes, under
     ``vmap`` and ``jit``, deterministic without a key and by its key, with gradients that are finite and agree with finite
-    differences in float64. `rnnjax.unroll`: scan equals loop, length 0, resets, pieces equal the whole, nothing traced twice.
+    differences in float64 (params without any gradient, as a reservoir's, are taken as fixed). `rnnjax.unroll`: scan equals
+    loop, length 0, resets, pieces equal the whole, nothing traced twice.
 
     cell: with ``init``, ``initial_carry`` and ``__call__``; an ``input_ndim`` above 1 for steps that are more than a vector.
     key: a PRNG key. x: one step's input ``[*B, I]``, an array or a ShapeDtypeStruct.
@@ -195,6 +196,8 @@ def _gradients(s: _Subject) -> Iterator[str]:
         if not all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads)):
             yield "the gradient of a step is not finite"
             return
+        fixed = [d if bool((g != 0).any()) else 0 * d for g, d in zip(grads[0], there[0], strict=True)]
+        there = (fixed, *there[1:])  # a param without any gradient is meant to stay as it is, as a reservoir's
         pairs = zip(jax.tree.leaves(grads), jax.tree.leaves(there), strict=True)
         slope = sum(jnp.sum(g * d).real for g, d in pairs)
         ahead, back = (jax.tree.map(lambda a, d: a + e * d, point, there) for e in (1e-5, -1e-5))
