@@ -36,7 +36,7 @@ def way(name: str) -> Any:
     """A schedule that always goes this way, where it can."""
 
     def choose(length: int, sizes: schedule.Sizes) -> schedule.Schedule:
-        replay = name == "replay" and sizes.repeated is not None
+        replay = name == "replay" and sizes.can_replay
         wide = sizes.hoisted + sizes.taps + (sizes.again if replay else 0)
         blocks = 1 if name == "whole" else schedule.count_blocks(wide // (2 if replay else 1), length)
         return schedule.Schedule(blocks, replay and blocks > 1)

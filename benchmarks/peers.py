@@ -14,7 +14,7 @@ import rnnjax as rj
 def make(cell: Any, params: Any, mode: str) -> dict[str, Callable]:
     """One function `(xs, up) -> numbers` per library that has this cell and is installed; time first everywhere."""
     sides: dict[str, Callable] = {}
-    builders = (("rnnjax", ours), ("flax.linen", linen), ("flax.nnx", nnx), ("haiku", haiku), ("equinox", equinox),
+    builders = (("rnnjax", ours), ("rnnjax bf16", ours_mixed), ("flax.linen", linen), ("flax.nnx", nnx), ("haiku", haiku), ("equinox", equinox),
                 ("keras", keras), ("torch", torch))  # fmt: skip
     for name, build in builders:
         try:
@@ -37,6 +37,12 @@ def compile_jax(weights: Any, ys: Callable, mode: str) -> Callable:
 
 def ours(cell: Any, params: Any, mode: str) -> Callable:
     return compile_jax(params, lambda p, xs: rj.unroll(cell, p, xs)[1], mode)
+
+
+def ours_mixed(cell: Any, params: Any, mode: str) -> Callable:
+    """Products on bfloat16 operands with float32 sums; everything else float32."""
+    run = lambda p, xs: rj.unroll(cell, p, xs, matmul_dtype=jnp.bfloat16)[1]
+    return compile_jax(params, run, mode)
 
 
 def linen(cell: Any, params: Any, mode: str) -> Callable:
