@@ -14,9 +14,9 @@ import rnnjax as rj
 def make(cell: Any, params: Any, mode: str) -> dict[str, Callable]:
     """One function `(xs, up) -> numbers` per library that has this cell and is installed; time first everywhere."""
     sides: dict[str, Callable] = {}
-    builders = (("rnnjax", ours), ("rnnjax bf16", ours_mixed), ("flax.linen", linen), ("flax.nnx", nnx), ("haiku", haiku), ("equinox", equinox),
-                ("keras", keras), ("torch", torch))  # fmt: skip
-    for name, build in builders:
+    builders = {"rnnjax": ours, "rnnjax bf16": ours_mixed, "flax.linen": linen, "flax.nnx": nnx, "haiku": haiku,
+                "equinox": equinox, "keras": keras, "torch": torch}  # fmt: skip
+    for name, build in builders.items():
         try:
             sides[name] = build(cell, params, mode)
         except ImportError as missing:

@@ -236,7 +236,7 @@ def can_stay(s: Sorted) -> bool:
     element by element, only where it is not split into gates."""
     products = [e for e in s.ahead if e.name == "dot_general"]
     split = {e.ins[0] for e in s.ahead if e.name == "split"}
-    sums = [product_flops(e) // math.prod(e.outs[0].shape) > 2 or e.outs[0] not in split for e in products]
+    sums = [product_flops(e) > 2 * math.prod(e.outs[0].shape) or e.outs[0] not in split for e in products]
     return bool(products) and all(sums)
 
 

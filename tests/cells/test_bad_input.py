@@ -89,8 +89,6 @@ def check_roll(entry: Entry, method: str, time: int, batch: int) -> None:
     assert all(a.shape[:2] == (time, batch) for a in jax.tree.leaves(ys))
 
 
-# rnnjax.engine.run.can_stay divides by the size of a product, here 0; scan then warns and gives lax.scan's answer.
-@pytest.mark.xfail(raises=RuntimeWarning, strict=False, reason="rj.scan falls back with a warning on an empty batch")
 @everything
 def test_an_empty_batch_rolls_over_time(entry: Entry) -> None:
     for method in METHODS[entry.linear]:

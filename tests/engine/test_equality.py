@@ -156,6 +156,15 @@ def test_few_steps(length):
     assert_same(facts(jax.lax.scan, body), facts(engine.scan, body, fuse="all"))
 
 
+@pytest.mark.parametrize("fuse", [True, "all"])
+def test_empty_batch(fuse):
+    body = BODIES["lstm_split"]()
+    body = body._replace(carry=jax.tree.map(lambda a: a[:0], body.carry), xs=np.tile(body.xs[:, :0], (5, 1, 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(facts(jax.lax.scan, body), facts(engine.scan, body, fuse=fuse))
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_other_dtypes(dtype):
     body = jax.tree.map(lambda a: jnp.asarray(a, dtype), BODIES["lstm_split"]()._replace(step=None))
