@@ -193,6 +193,47 @@ def test_every_sequence_option_equals_a_plain_loop_in_values_and_gradients(entry
         chex.assert_trees_all_close(parallel, (last, ys), **tolerance)
 
 
+@pytest.mark.slow
+@everything
+def test_forward_mode_checkpoints_truncation_and_pieces_agree_with_the_plain_run(entry: Entry) -> None:
+    c = case(entry)
+
+    def out(p: Any, carry: Any, xs: Any, **how: Any) -> Any:
+        start = with_floats(c.start, carry)
+        return floats(rj.unroll(c.cell, with_floats(c.params, p), xs, carry=start, lengths=LENGTHS, **how))
+
+    def pieces(p: Any, carry: Any, xs: Any) -> Any:
+        params, carry, ys = with_floats(c.params, p), with_floats(c.start, carry), []
+        for start, stop in ((0, 2), (2, T)):
+            lengths = np.clip(LENGTHS - start, 0, stop - start)
+            carry, y = rj.unroll(c.cell, params, xs[start:stop], carry=carry, lengths=lengths)
+            ys.append(y)
+        return floats((carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *ys)))
+
+    @quick_compile
+    def run(point: Any, way: Any, weights: Any) -> Any:
+        plain, moved = jax.jvp(out, point, way)
+        back = jax.vjp(out, *point)[1](weights)
+        kept, kept_back = jax.vjp(functools.partial(out, checkpoint=2), *point)
+        mapped = jax.vmap(lambda p: out(p, *point[1:]))(jax.tree.map(lambda a: jnp.stack([a, a]), point[0]))
+        values = kept, out(*point, truncate=2), pieces(*point), jax.tree.map(lambda a: a[1], mapped)
+        return plain, values, (_paired(moved, weights), _paired(back, way)), back, kept_back(weights)
+
+    point = (floats(c.params), floats(c.start), c.xs)
+    weights = normal(8, [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in jax.eval_shape(out, *point)])
+    plain, values, (forward, backward), back, kept_back = jax.device_get(run(point, normal(9, point), weights))
+    tolerance = dict(rtol=2e-4 * entry.tolerance, atol=2e-5 * entry.tolerance)
+    for other in values:
+        chex.assert_trees_all_close(other, plain, **tolerance)
+    chex.assert_trees_all_close(kept_back, back, **tolerance)
+    np.testing.assert_allclose(forward, backward, rtol=1e-3 * entry.tolerance, atol=1e-3)
+
+
+def _paired(a: Any, b: Any) -> Any:
+    """What a linear map and its transpose agree on."""
+    return sum(jnp.sum(x * y).real for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
 @everything
 def test_batch_axes_and_vmap_are_the_same_as_single_sequences(entry: Entry) -> None:
     c = case(entry)
