@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from typing import NoReturn
@@ -11,10 +12,10 @@ from typing import NoReturn
 from rnnjax.cli.errors import BadInput
 
 EXAMPLES = """examples:
-  rnnjax train                                 a language model of Python's documentation, two minutes on two cores
-  rnnjax train --data book.txt --cell gru      the same on your text
-  rnnjax train --data prices.csv               forecasts the numeric columns one step ahead
-  rnnjax sample rnnjax-runs/python-docs-lstm-1 --prompt "The " --temperature 0.7
+  rnnjax train                             a model of Python's manual, a minute
+  rnnjax train --data book.txt --cell gru  the same on your text
+  rnnjax train --data prices.csv           forecast its columns, one step ahead
+  rnnjax sample rnnjax-runs/python-docs-lstm-1 --prompt "The "
   rnnjax eval rnnjax-runs/python-docs-lstm-1
 """
 
@@ -28,15 +29,17 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
+    from rnnjax import __version__
     from rnnjax.cli import bench, evaluate, sample, settings, train
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
+    top.add_argument("--version", action="version", version=f"rnnjax {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
 
     def command(name: str, module: object, what: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
-        added.set_defaults(run=module.run)  # type: ignore[attr-defined]
+        added.set_defaults(run=module.run, parser=added)  # type: ignore[attr-defined]
         return added
 
     into = command("train", train, "train on a text or a table, by default on Python's own documentation")
@@ -48,13 +51,20 @@ def parser() -> argparse.ArgumentParser:
     into.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
     evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
-    bench.add_arguments(command("bench", bench, "time the library against its peers on this machine"))
+    bench.add_arguments(command("bench", bench, "time rj.scan against jax.lax.scan on this machine"))
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0 done, 1 diverged, 2 bad input, 130 interrupted and saved."""
-    args = parser().parse_args(argv)
+    _print_any_text()
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        parser().print_help(sys.stderr)
+        return 2
+    args, unknown = parser().parse_known_args(argv)
+    if unknown:
+        args.parser.error(_unrecognized(args, unknown))
     try:
         return args.run(args)
     except BrokenPipeError:  # `rnnjax sample DIR | head`
@@ -71,6 +81,19 @@ def main(argv: list[str] | None = None) -> int:
         return _say(sentence, 2)
 
 
+def _print_any_text() -> None:
+    """A terminal or a pipe that knows fewer letters than the text shows ``?`` for the others."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+def _unrecognized(args: argparse.Namespace, unknown: list[str]) -> str:
+    """One sentence on flags that do not exist; a file without its flag is the likeliest slip."""
+    file = next((name for name in unknown if hasattr(args, "data") and os.path.exists(name)), None)
+    return f"unrecognized arguments: {' '.join(unknown)}" + (f"; data are given as --data {file}" if file else "")
+
+
 def explain(error: Exception) -> str | None:
     """One sentence for an error that is not ours to fix; None for a defect, which deserves its traceback."""
     from rnnjax.data import DataError
@@ -83,8 +106,9 @@ def explain(error: Exception) -> str | None:
             error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "too large" in text
         )
         plain = f"{error.strerror} ({error.filename})" if error.strerror and error.filename else text.splitlines()[0]
-        what = "the disk is full" if full else plain
-        return f"cannot write the run: {what}; what was written before is kept, make room or give another --out, then --resume"
+        if full:
+            return "cannot write the run: the disk is full; what was written before is kept, make room, then go on by --resume"
+        return f"cannot read or write the run: {plain}; mend that and go on by --resume, or give another folder"
     if "RESOURCE_EXHAUSTED" in text or isinstance(error, MemoryError):
         return "not enough memory for this network; try a smaller --hidden, --layers, --batch or --time"
     return None

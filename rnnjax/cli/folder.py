@@ -31,23 +31,31 @@ def check_new(folder: Path, overwrite: bool) -> None:
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder")
     found = {entry.name for entry in folder.iterdir()}
-    if found and not overwrite:
+    if CONFIG in found and not overwrite:
         raise BadInput(
             f"{folder} exists already; go on with it by --resume, replace it by --overwrite, or give another --out"
         )
     if found - OURS:
-        raise BadInput(
-            f"{folder} holds {sorted(found - OURS)[0]!r}, which no run wrote; --overwrite replaces runs only, give another --out"
-        )
+        only = "--overwrite replaces runs only, " if overwrite else ""
+        raise BadInput(f"{folder} holds {sorted(found - OURS)[0]!r}, which no run wrote; {only}give another --out")
 
 
 def make_folder(folder: Path, config: dict[str, Any]) -> None:
-    """An empty run: the folder, rid of an older run, and its ``config.json``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in OURS:
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    write_config(folder, config)
+    """An empty run: the folder, rid of an older run, and its ``config.json``. Raises: BadInput if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in OURS:
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        write_config(folder, config)
+    except OSError as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror}; give another folder by --out") from None
+
+
+def steps_done(folder: Path) -> int:
+    """The step of the newest checkpoint; 0 where there is none."""
+    names = [entry.name for entry in (folder / CHECKPOINTS).glob("*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

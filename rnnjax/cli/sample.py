@@ -114,4 +114,4 @@ def write_sample(cell: Any, params: Any, memory: dict[str, Any], path: Path, see
         print(symbol, end="", flush=True)
     print()
     sys.stdout.flush()
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")

@@ -60,9 +60,9 @@ def cell_type(name: str) -> Any:
     known = cell_names(images=True)  # a reader of images says itself what it needs
     if name.lower() in known:
         return known[name.lower()]
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise BadInput(f"there is no cell {name!r}; {hint}the cells are {', '.join(sorted(cell_names()))}")
+    near = difflib.get_close_matches(name.lower(), known, n=1)
+    hint = f"did you mean {near[0]!r}? (rnnjax train --help lists all)" if near else None
+    raise BadInput(f"there is no cell {name!r}; {hint or 'the cells are ' + ', '.join(sorted(cell_names()))}")
 
 
 def build(settings: Settings, outputs: int) -> Any:

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         folders.make_folder(out, config_of(settings, task))
     print(task.title)
-    print(f"{task.cell}, {settings.steps} steps of {settings.batch} x {settings.time}, writing to {out}", flush=True)
+    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {settings.time}")
+    print(f"writing to {out}", flush=True)
     result = train(settings, task, start, out, args.resume)
     if result.stopped == "interrupted":
         at = int(result.state.step)
@@ -122,12 +123,17 @@ def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
                 f"--{name.replace('_', '-')} is {value} here and {getattr(settings, name)} in {args.out}, whose checkpoint "
                 "would be of another shape or course; drop the flag, or give another --out without --resume"
             )
+    done = folders.steps_done(Path(args.out))
+    if args.steps is not None and args.steps < done:
+        raise BadInput(f"--steps {args.steps} is less than the {done} steps that {args.out} has done; give more")
     return dataclasses.replace(settings, steps=args.steps or settings.steps), Path(args.out)
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that stand on the command line; the data by their whole path, so that a run is found from anywhere."""
     found = {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
+    if "://" in found.get("data", ""):
+        raise BadInput(f"--data reads files, nothing is downloaded; save {found['data']} to a file and give that")
     return found | ({"data": str(Path(found["data"]).resolve())} if "data" in found else {})
 
 
@@ -157,19 +163,20 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     if "symbols" in task.memory:
         print("\nA sample:\n")
         write_sample(task.cell, result.params, task.memory, out / folders.SAMPLE, seed=settings.seed)
-    mine = task.derive(result.best_loss or float("nan"))[task.unit]
+    mine = task.derive(float("nan") if result.best_loss is None else result.best_loss)[task.unit]
     drawn = draw_losses(result.history, task.unit, task.baselines(), out / folders.PLOT)
     print(f"\n{task.unit.replace('_', ' ')} on the held-out last tenth (lower is better):\n")
     print(comparison(task.baselines(), mine, f"this network (step {result.best_step})"))
     why = "no better for a while" if result.stopped == "converged" else "all steps done"
-    print(
-        f"\nStopped at step {int(result.state.step)}: {why}. Skipped as not finite: {int(result.state.skipped)} updates."
-    )
+    skipped = int(result.state.skipped)
+    print(f"\nStopped at step {int(result.state.step)}: {why}.")
+    if skipped:
+        print(f"{skipped} update{'s'[: skipped > 1]} left out as not finite; a lower --rate may help.")
     print(f"Written to {out}: {', '.join(sorted(entry.name for entry in out.iterdir()))}")
     if not drawn:
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
     where = shlex.quote(str(out))
-    print(f"Next: rnnjax sample {where} · rnnjax eval {where} · rnnjax train --out {where} --resume --steps N")
+    print(f"Next:\n  rnnjax sample {where}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume --steps N")
 
 
 def comparison(baselines: dict[str, float], mine: float, name: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rnnjax.data.errors import DataError
-from rnnjax.data.text import read_bytes
+from rnnjax.data.text import decode
+
+DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Table:
 
 def read_csv(path: str | Path, fewest: int = 30) -> Table:
     """The numeric columns of a CSV file, one row a time step; separated by comma, semicolon or tab, with a header or not.
+
+    Numbers have a decimal point; where commas separate nothing, a decimal comma serves as well.
 
     A column without a single number (dates, names) is left out.
     Raises: DataError if the file cannot be read, a row has another number of fields, a numeric column has a text or a
@@ -66,16 +71,10 @@ def season_of(values: np.ndarray, longest: int | None = None) -> int:
 
 def _split(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header (made up where there is none) and the rows with their line numbers."""
-    raw = read_bytes(path)
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise DataError(f"{path} is not a CSV file in UTF-8") from None
-    if "\0" in text:
-        raise DataError(f"{path} is a binary file (it holds zero bytes); a CSV file in UTF-8 is needed")
+    text = decode(path, "CSV")
     first = text.lstrip().split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    lines = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    lines = [(reader.line_num, [_point(cell) for cell in row]) for row in reader if any(cell.strip() for cell in row)]
     if not lines:
         raise DataError(f"{path} is empty; a CSV file with rows of numbers is needed")
     header = [cell.strip() for cell in lines[0][1]]
@@ -87,6 +86,11 @@ def _split(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if len(lines) == 1:
         raise DataError(f"{path} has a header and no rows; rows of numbers are needed")
     return header, lines[1:]
+
+
+def _point(cell: str) -> str:
+    """``0,5`` as ``0.5``: a comma within a field is a decimal one, since it does not separate fields."""
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
 
 
 def _number(cell: str) -> float | None:

@@ -51,20 +51,25 @@ def python_documentation() -> str:
 
 def read_text(path: str | Path, shortest: int = 300) -> str:
     """A UTF-8 text file. Raises: DataError if it is missing, unreadable, empty, binary or under ``shortest`` characters."""
-    raw = read_bytes(path)
-    if b"\0" in raw:
-        raise DataError(f"{path} is a binary file (it holds zero bytes); a text file in UTF-8 is needed")
-    try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not text in UTF-8 (byte {raw[error.start]:#04x} at place {error.start}); convert it to UTF-8"
-        ) from None
+    text = decode(path, "text").replace("\r\n", "\n")
     if not text.strip():
         raise DataError(f"{path} is empty; a text of at least {shortest} characters is needed")
     if len(text) < shortest:
         raise DataError(f"{path} is too short: it has {len(text)} characters, at least {shortest} are needed")
     return text
+
+
+def decode(path: str | Path, kind: str) -> str:
+    """The letters of a file in UTF-8, ``kind`` being what it should hold. Raises: DataError if it holds something else."""
+    raw = read_bytes(path)
+    if b"\0" in raw:
+        raise DataError(f"{path} is a binary file (it holds zero bytes); a {kind} file in UTF-8 is needed")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not {kind} in UTF-8 (byte {raw[error.start]:#04x} at place {error.start}); convert it to UTF-8"
+        ) from None
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 
 from rnnjax.cli import main
 from rnnjax.cli.load import load
+from rnnjax.data import read_csv
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a bird sang in the tree! " * 30
 SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--steps", "60", "--validate-every", "20"]
@@ -214,6 +216,33 @@ def test_table(tmp_path, capsys):
     assert "--prompt is for language models" in fails(capsys, "sample", out, "--prompt", "x")
 
 
+def test_a_table_of_semicolons_and_decimal_commas(tmp_path):
+    """As spreadsheets of half the world write it; quoted where commas separate."""
+    for name, text in {"a": "x;y\n0,5;1\n-1,25e1;2\n", "b": 'x,y\n"0,5",1\n"-1,25e1",2\n'}.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        assert read_csv(tmp_path / f"{name}.csv", fewest=2).values.tolist() == [[0.5, 1], [-12.5, 2]]
+
+
+def test_a_table_that_never_changes(tmp_path, capsys):
+    """A loss of exactly zero is a number like others."""
+    path = tmp_path / "flat.csv"
+    path.write_text("a,b\n" + "1,2\n" * 100)
+    flags = [
+        "--hidden",
+        "4",
+        "--steps",
+        "6",
+        "--validate-every",
+        "3",
+        "--out",
+        str(tmp_path / "run"),
+        "--cell",
+        "elman",
+    ]
+    assert main(["train", "--data", str(path), *flags]) == 0
+    assert re.search(r"this network \(step \d\) +0\.0000", capsys.readouterr().out)
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
@@ -269,13 +298,23 @@ def test_bad_table(content, message, tmp_path, capsys):
         (["--rate", "nan"], "argument --rate: must be a positive number"),
         (["--dropout", "1"], "argument --dropout: must be a number of at least 0 and below 1"),
         (["--resume"], "--resume needs --out"),
-        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["--cell", "nosuch"], "there is no cell 'nosuch'; the cells are antisymmetricrnn, atr,"),
+        (["--bogus"], "rnnjax train: unrecognized arguments: --bogus (see rnnjax train --help)"),
+        (
+            ["--data", "https://example.com/book.txt"],
+            "nothing is downloaded; save https://example.com/book.txt to a file",
+        ),
     ],
 )
 def test_bad_flags(flags, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert message in fails(capsys, "train", *flags)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_without_its_flag(text_file, capsys):
+    assert f"data are given as --data {text_file} (see" in fails(capsys, "train", text_file)
+    assert "--data" not in fails(capsys, "eval", "x", text_file)
 
 
 def test_folders_are_not_harmed(trained, text_file, tmp_path, capsys):
@@ -288,7 +327,12 @@ def test_folders_are_not_harmed(trained, text_file, tmp_path, capsys):
     assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    assert "'thesis.tex', which no run wrote" in fails(capsys, "train", "--out", tmp_path / "mine", "--overwrite")
+    assert "--steps 5 is less than the 60 steps that" in fails(
+        capsys, "train", "--out", trained, "--resume", "--steps", 5
+    )
+    for flags in ([], ["--overwrite"]):
+        sentence = fails(capsys, "train", "--out", tmp_path / "mine", *flags)
+        assert "'thesis.tex', which no run wrote" in sentence and "--resume" not in sentence
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "x"
     assert "is a file; give --out a folder" in fails(capsys, "train", "--out", text_file)
     for verb in ("sample", "eval"):
@@ -333,7 +377,7 @@ def test_unreadable_file_and_unwritable_folder(tmp_path, capsys):
     """Where even root may not: a folder as the file, and /proc as the place to write."""
     assert "is a folder" in fails(capsys, "train", "--data", tmp_path, "--out", tmp_path / "run")
     if Path("/proc/self").exists():
-        assert "cannot write the run" in fails(capsys, "train", "--out", "/proc/rnnjax-run")
+        assert "give another folder by --out" in fails(capsys, "train", "--out", "/proc/rnnjax-run")
     if os.geteuid() != 0:
         (tmp_path / "secret.txt").write_text(TEXT)
         (tmp_path / "secret.txt").chmod(0)
@@ -368,20 +412,36 @@ sys.exit(main({flags!r}))
     assert steps == [10, 20, 30, 40, 50, 60]
 
 
-def test_help_suffices(capsys):
+def test_help_suffices(capsys, monkeypatch):
+    """Every command says what it takes, within the 80 columns of a plain terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
     for argv in (["--help"], ["train", "--help"], ["sample", "--help"], ["eval", "--help"]):
         with pytest.raises(SystemExit) as stop:
             main(argv)
         assert stop.value.code == 0
         said = capsys.readouterr().out
         assert "usage: rnnjax" in said
-    assert "rnnjax train --data book.txt" in main_help(capsys)
+        assert max(map(len, said.splitlines())) <= 80
+        assert argv != ["--help"] or "rnnjax train --data book.txt" in said
+    assert main([]) == 2  # the name alone: the same help
+    assert "rnnjax train --data book.txt" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert re.fullmatch(r"rnnjax \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
-def main_help(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    return capsys.readouterr().out
+def test_a_terminal_of_few_letters(trained, tmp_path, monkeypatch):
+    """Letters that the output cannot show become ``?``."""
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    config = json.loads((out / "config.json").read_text())
+    symbols = config["memory"]["symbols"]
+    config["memory"]["symbols"] = symbols.replace("t", "\N{SNOWMAN}")
+    (out / "config.json").write_text(json.dumps(config))
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    assert main(["sample", str(out), "--length", "40"]) == 0
+    assert b"?" in shown.buffer.getvalue()
 
 
 @pytest.mark.slow
