@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     settings.add_arguments(into)
     into.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
     into.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out; only --steps may be given anew"
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out; only --steps and --patience may be given anew",
     )
     into.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
@@ -71,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        return _say("interrupted; what the last checkpoint holds is safe", 130)
+        safe = "; what the last checkpoint holds is safe" if hasattr(args, "resume") else ""
+        return _say(f"interrupted{safe}", 130)
     except FloatingPointError as error:
         return _say(str(error), 1)
     except Exception as error:

@@ -111,14 +111,14 @@ def begun(args: argparse.Namespace) -> tuple[Settings, Path]:
 
 
 def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
-    """Settings and folder of the run to go on with. Only ``--steps`` may be given anew."""
+    """Settings and folder of the run to go on with. Only what decides when to stop may be given anew."""
     if args.out is None:
         raise BadInput("--resume needs --out, the folder of the run to go on with")
     if args.overwrite:
         raise BadInput("--resume and --overwrite exclude each other: one keeps the run, the other replaces it")
     settings, _ = folders.read_config(Path(args.out))
     for name, value in given(args).items():
-        if value != getattr(settings, name) and name != "steps":
+        if value != getattr(settings, name) and name not in ("steps", "patience"):
             raise BadInput(
                 f"--{name.replace('_', '-')} is {value} here and {getattr(settings, name)} in {args.out}, whose checkpoint "
                 "would be of another shape or course; drop the flag, or give another --out without --resume"
@@ -126,7 +126,8 @@ def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
     done = folders.steps_done(Path(args.out))
     if args.steps is not None and args.steps < done:
         raise BadInput(f"--steps {args.steps} is less than the {done} steps that {args.out} has done; give more")
-    return dataclasses.replace(settings, steps=args.steps or settings.steps), Path(args.out)
+    anew = {"steps": args.steps or settings.steps, "patience": args.patience or settings.patience}
+    return dataclasses.replace(settings, **anew), Path(args.out)
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
@@ -176,7 +177,8 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     if not drawn:
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
     where = shlex.quote(str(out))
-    print(f"Next:\n  rnnjax sample {where}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume --steps N")
+    more = f"--patience {2 * settings.patience}" if result.stopped == "converged" else f"--steps {2 * settings.steps}"
+    print(f"Next:\n  rnnjax sample {where}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume {more}")
 
 
 def comparison(baselines: dict[str, float], mine: float, name: str) -> str:

@@ -181,6 +181,20 @@ def test_default_folders_are_fresh_and_more_steps_go_on(text_file, tmp_path, mon
     assert json.loads((out / "config.json").read_text())["settings"]["steps"] == 12
 
 
+def test_a_run_that_stopped_early_goes_on_with_more_patience(tmp_path, capsys):
+    """On a table that never changes nothing gets better, so that patience decides; the command says what to type next."""
+    (tmp_path / "flat.csv").write_text("a,b\n" + "1,2\n" * 100)
+    out = tmp_path / "run"
+    flags = ["--hidden", "4", "--cell", "elman", "--steps", "40", "--validate-every", "2", "--patience", "2"]
+    assert main(["train", "--data", str(tmp_path / "flat.csv"), "--out", str(out), *flags]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"this network \(step \d\) +0\.0000", said)  # a loss of exactly zero is a number like others
+    stopped = int(re.search(r"Stopped at step (\d+): no better for a while", said)[1])
+    assert stopped < 40 and "--resume --patience 4" in said
+    assert main(["train", "--out", str(out), "--resume", "--patience", "4"]) == 0
+    assert f"Stopped at step {stopped + 4}: no better for a while" in capsys.readouterr().out
+
+
 # -- tables ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,26 +235,6 @@ def test_a_table_of_semicolons_and_decimal_commas(tmp_path):
     for name, text in {"a": "x;y\n0,5;1\n-1,25e1;2\n", "b": 'x,y\n"0,5",1\n"-1,25e1",2\n'}.items():
         (tmp_path / f"{name}.csv").write_text(text)
         assert read_csv(tmp_path / f"{name}.csv", fewest=2).values.tolist() == [[0.5, 1], [-12.5, 2]]
-
-
-def test_a_table_that_never_changes(tmp_path, capsys):
-    """A loss of exactly zero is a number like others."""
-    path = tmp_path / "flat.csv"
-    path.write_text("a,b\n" + "1,2\n" * 100)
-    flags = [
-        "--hidden",
-        "4",
-        "--steps",
-        "6",
-        "--validate-every",
-        "3",
-        "--out",
-        str(tmp_path / "run"),
-        "--cell",
-        "elman",
-    ]
-    assert main(["train", "--data", str(path), *flags]) == 0
-    assert re.search(r"this network \(step \d\) +0\.0000", capsys.readouterr().out)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
