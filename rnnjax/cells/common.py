@@ -121,17 +121,17 @@ def check_step(cell: Any, params: Any, carry: Any, x: Any, names: tuple[str, ...
     """Params have these names, ``x [*B, I]`` fits ``params["input"]``, the carry is ``[*B, H]`` or a ``kind`` of such."""
     check_params(cell, params, names)
     check_input(cell, x, params["input"].shape[0])
-    _check_recurrent(cell, params)
+    check_recurrent(cell, params, cell.features)
     check_carry(cell, carry, x, cell.features, kind)
 
 
-def _check_recurrent(cell: Any, params: Any) -> None:
+def check_recurrent(cell: Any, params: Any, features: int) -> None:
     """The recurrent weights, if any, were made for this many features, so that the message is not one of a product's."""
-    shape = params["recurrent"].shape if "recurrent" in params else (cell.features,)
-    if len(shape) <= 2 and cell.features not in shape:
+    shape = params["recurrent"].shape if "recurrent" in params else (features,)
+    if len(shape) <= 2 and features not in shape:
         raise ValueError(
             f"{cell!r}: params were made for another size, recurrent has shape {tuple(shape)}, which features="
-            f"{cell.features} does not fit; make them with init(key, x) of this cell"
+            f"{features} does not fit; make them with init(key, x) of this cell"
         )
 
 

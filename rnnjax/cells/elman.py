@@ -12,14 +12,12 @@ from rnnjax import initializers
 from rnnjax.base import (
     Key,
     cell,
-    check_carry,
     check_choice,
     check_input,
-    check_params,
     param_dtype,
     zeros_like_step,
 )
-from rnnjax.cells.common import check_fields
+from rnnjax.cells.common import check_fields, check_step
 
 ACTIVATIONS = {
     "tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid, "identity": lambda x: x, "linear": lambda x: x,
@@ -120,9 +118,7 @@ def _init(self: Any, key: jax.Array, x: Any, recurrent: initializers.Initializer
 
 
 def _step(self: Any, params: Any, h: Any, x: Any, activation: Any) -> tuple[jax.Array, jax.Array]:
-    check_params(self, params, ("input", "recurrent"))
-    check_input(self, x, params["input"].shape[0])
-    check_carry(self, h, x, self.features)
+    check_step(self, params, h, x, ("input", "recurrent"))
     z = x @ params["input"] + h @ params["recurrent"]
     h = activation(z + params["bias"] if "bias" in params else z)
     return h, h

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
-from rnnjax.cells.common import check_chrono, check_fields, layer_norm
+from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.common import check_chrono, check_fields, check_step, layer_norm
 
 GATES = ("reset", "update", "candidate")  # order of the blocks in every weight, as in torch and flax; keras has z, r, n
 
@@ -82,9 +82,8 @@ class GRU:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("input", "recurrent"))
-        check_input(self, x, params["input"].shape[0])
-        check_carry(self, carry, x, self.features)
+        norms = ("norm_input", "norm_recurrent") if self.layer_norm else ()
+        check_step(self, params, carry, x, ("input", "recurrent", *norms))
         step = self._reset_after if self.reset_after else self._reset_before
         zx = x @ params["input"]
         if self.layer_norm:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
 from rnnjax.cells import lstm_variants
-from rnnjax.cells.common import check_chrono, check_fields
+from rnnjax.cells.common import check_chrono, check_fields, check_recurrent
 
 GATES = ("input", "forget", "cell", "output")  # order of the blocks in every weight; torch, flax and keras agree
 
@@ -96,8 +96,9 @@ class LSTM:
         return LSTMCarry(h=zeros_like_step(params, x, self.projection) if self.projection else c, c=c)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LSTMCarry, jax.Array]:
-        check_params(self, params, ("input", "recurrent"))
+        check_params(self, params, ("input", "recurrent", *lstm_variants.extra_names(self)))
         check_input(self, x, params["input"].shape[0])
+        check_recurrent(self, params, self.projection or self.features)
         if self.peephole or self.coupled or self.projection or self.layer_norm:
             return self._variant(params, carry, x)
         check_carry(self, carry, x, self.features, LSTMCarry)

@@ -30,6 +30,13 @@ def check_options(cell: Any) -> None:
         )
 
 
+def extra_names(cell: Any) -> tuple[str, ...]:
+    """The names of `extra_params`."""
+    norms = ("norm_input", "norm_recurrent", "norm_cell", "norm_cell_bias")
+    asked = (("peephole",) if cell.peephole else ()) + (("projection",) if cell.projection else ())
+    return asked + (norms if cell.layer_norm else ())
+
+
 def extra_params(cell: Any, key: jax.Array, gates: int, dtype: Any) -> dict[str, jax.Array]:
     """What the variants learn beyond the plain cell."""
     h, params = cell.features, {}

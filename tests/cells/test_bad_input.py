@@ -56,11 +56,31 @@ def test_init_and_a_step_refuse_what_they_cannot_take_by_name(entry: Entry) -> N
 
 
 def test_params_of_another_size_are_refused_by_name() -> None:
-    for make in (rj.MGU, rj.JANET, rj.NAS, rj.LEM, rj.STAR, rj.EchoState, rj.FastRNN, rj.OrthogonalRNN):
+    for make in (
+        rj.LSTM,
+        rj.GRU,
+        rj.Elman,
+        rj.MGU,
+        rj.JANET,
+        rj.NAS,
+        rj.LEM,
+        rj.STAR,
+        rj.EchoState,
+        rj.FastRNN,
+        rj.OrthogonalRNN,
+    ):
         cell, x = make(4), jnp.ones((2, 3))
         params = jax.eval_shape(make(8).init, KEY, x)
         with pytest.raises(ValueError, match=rf"{make.__name__}.*params were made for another size.*features=4"):
             jax.eval_shape(cell, params, cell.initial_carry({}, x), x)
+
+
+def test_params_of_the_plain_cell_are_refused_by_its_variants() -> None:
+    x = jnp.ones((2, 3))
+    for plain, variant in ((rj.GRU(4), rj.GRU(4, layer_norm=True)), (rj.LSTM(4), rj.LSTM(4, layer_norm=True)),
+                           (rj.LSTM(4), rj.LSTM(4, peephole=True))):  # fmt: skip
+        with pytest.raises(ValueError, match=r"params lack \['(norm_input|peephole)"):
+            jax.eval_shape(variant, plain.init(KEY, x), variant.initial_carry({}, x), x)
 
 
 @everything
