@@ -80,7 +80,7 @@ def test_params_of_the_plain_cell_are_refused_by_its_variants() -> None:
     for plain, variant in ((rj.GRU(4), rj.GRU(4, layer_norm=True)), (rj.LSTM(4), rj.LSTM(4, layer_norm=True)),
                            (rj.LSTM(4), rj.LSTM(4, peephole=True))):  # fmt: skip
         with pytest.raises(ValueError, match=r"params lack \['(norm_input|peephole)"):
-            jax.eval_shape(variant, plain.init(KEY, x), variant.initial_carry({}, x), x)
+            jax.eval_shape(variant, plain.init(jax.random.key(0), x), variant.initial_carry({}, x), x)
 
 
 @everything
