@@ -46,6 +46,7 @@ class Explanation:
 
 
 def make_explanation(traced: Traced, plan: Plan) -> Explanation:
+    """What a plan does with a traced body."""
     if plan.sorted is None:
         rows = plain_rows(traced.graph, plan.reason) if traced.graph is not None else ()
         return Explanation(tuple(rows), f"plain lax.scan: {plan.reason}", False)
@@ -53,20 +54,21 @@ def make_explanation(traced: Traced, plan: Plan) -> Explanation:
     if plan.taps is None:
         return Explanation(rows, f"plain lax.scan: {plan.reason}", False)
     s = plan.sorted
+    taps = len(plan.taps.taps)
     decision = (
         f"fused: {len(s.ahead)} equations before the loop, {len(s.loop)} in it, {len(s.after)} after it; "
-        f"{len(plan.taps.taps)} stored cotangents serve all deferred gradients; "
-        f"a gradient takes {through_time(gradient_schedule(plan, traced.length), traced.length)}"
+        f"{taps} stored cotangent{'s serve' if taps != 1 else ' serves'} all deferred gradients\n"
+        f"a gradient goes through time {through_time(gradient_schedule(plan, traced.length), traced.length)}"
     )
     return Explanation(rows, decision, True)
 
 
 def through_time(way: Schedule, length: int) -> str:
-    if way.blocks == 1:
-        made = "computes all else again" if way.replay else "keeps what is costly"
-        return f"all steps at once and {made}" if way.hoist else "all steps at once, with its inputs made step by step"
-    kept = "keeps the carries alone and computes the rest of a block again" if way.replay else "keeps what is costly"
-    return f"time in {way.blocks} blocks of {length // way.blocks} steps and {kept}"
+    """A schedule in words."""
+    if not way.hoist:
+        return "whole, its inputs made step by step"
+    where = "whole" if way.blocks == 1 else f"in {way.blocks} blocks of {length // way.blocks} steps"
+    return f"{where}, {'made again from the carries alone' if way.replay else 'what is costly kept'}"
 
 
 def plain_rows(graph: Graph, reason: str) -> list[Row]:
