@@ -52,6 +52,7 @@ def gru(p: Any, h: jax.Array, x: jax.Array) -> Any:
 
 
 def elman(p: Any, h: jax.Array, x: jax.Array) -> Any:
+    """The simple network."""
     h = jnp.tanh(x @ p["w"] + h @ p["u"] + p["b"])
     return h, h
 
@@ -130,6 +131,7 @@ def interleave(
 
 
 def geometric_mean(values: Sequence[float]) -> float:
+    """The mean of ratios."""
     return float(np.exp(np.mean(np.log(values))))
 
 

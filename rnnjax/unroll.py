@@ -138,6 +138,8 @@ def roll(
 
 
 def loop_body(cell: Any, params: Params, fresh: Carry, start: Carry) -> Any:
+    """One step under resets, cuts and masks, as a body for a loop."""
+
     def body(old: Carry, step: Step) -> tuple[Carry, Any]:
         carry = old
         if step.reset is not None:

@@ -72,6 +72,7 @@ def through_time(way: Schedule, length: int) -> str:
 
 
 def plain_rows(graph: Graph, reason: str) -> list[Row]:
+    """Every product of a body that runs as it is."""
     return [row(e, "left", reason) for e in graph.eqns if e.name in PRODUCTS]
 
 
@@ -91,12 +92,15 @@ def fused_rows(s: Sorted, plan: Plan) -> list[Row]:
 
 
 def why_left(eqn: Eqn, s: Sorted) -> str:
+    """Why a product stays in the loop as it is."""
     if all(s.of(v) == 2 for v in variables(eqn.ins)):
         return "both operands need the carry"
     return "not asked for by fuse" if any(s.of(v) == 0 for v in variables(eqn.ins)) else "operand changes every step"
 
 
 def row(eqn: Eqn, fate: str, why: str) -> Row:
+    """One equation as a row."""
+
     def shape(atom):
         return f"{atom.aval.dtype}[{','.join(map(str, atom.aval.shape))}]" if is_var(atom) else str(atom)
 

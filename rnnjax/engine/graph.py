@@ -67,26 +67,32 @@ class Graph:
 
 
 def is_var(atom: Atom) -> bool:
+    """Whether an atom is a value and not a literal."""
     return isinstance(atom, Var)
 
 
 def variables(atoms: Iterable[Atom]) -> list[Var]:
+    """The values among atoms."""
     return [a for a in atoms if isinstance(a, Var)]
 
 
 def nbytes(var: Var) -> int:
+    """Bytes of one value."""
     return int(np.prod(var.shape, dtype=np.int64)) * max(1, getattr(var.dtype, "itemsize", 8))
 
 
 def is_float(var: Atom) -> bool:
+    """Whether a value has a tangent of its own dtype."""
     return _jax.tangent_dtype(var.aval.dtype) == var.aval.dtype
 
 
 def read(env: dict[Var, Any], atom: Atom) -> Any:
+    """What an atom stands for."""
     return env[atom] if isinstance(atom, Var) else atom.val
 
 
 def run_eqn(eqn: Eqn, values: list) -> list:
+    """The results of one equation on values."""
     return _jax.bind(eqn.primitive, eqn.params, values, eqn.context, eqn.low)
 
 
@@ -117,6 +123,7 @@ def users(eqns: Iterable[Eqn]) -> dict[Var, list[Eqn]]:
 
 
 def producers(eqns: Iterable[Eqn]) -> dict[Var, Eqn]:
+    """Which equation makes each value."""
     return {v: eqn for eqn in eqns for v in eqn.outs}
 
 
@@ -130,10 +137,12 @@ def depends(eqns: Iterable[Eqn], seeds: Iterable[Var]) -> set[Var]:
 
 
 def part_shape(var: Var, axis: int, size: int) -> tuple[int, ...]:
+    """A value's shape with another size along one axis."""
     return (*var.shape[:axis], size, *var.shape[axis + 1 :])
 
 
 def split_eqn(var: Var, sizes: Any, axis: int, outs: list[Var] | None = None) -> Eqn:
+    """The equation that splits a value along an axis."""
     sizes = tuple(int(s) for s in sizes)
     outs = outs or [var.reshaped(part_shape(var, axis, s)) for s in sizes]
     return Eqn(lax.split_p, dict(sizes=sizes, axis=axis), [var], outs)

@@ -66,6 +66,7 @@ def lower_products(graph: Graph, num_carry: int, dtype: Any) -> Graph:
 
 
 def defers(eqn: Eqn, fuse: bool | str) -> bool:
+    """Whether the mode asks for the weight gradient of this equation to be deferred."""
     return fuse == "all" or (fuse not in ("hoist", False) and eqn.name in USUAL)
 
 

@@ -88,6 +88,7 @@ def open_concats(graph: Graph, level: dict[Var, int]) -> Graph:
 
 
 def open_concat(eqn: Eqn, made: dict[Var, Eqn], level: dict[Var, int]) -> list[Eqn] | None:
+    """The products that replace one of a concatenation with a constant weight; None where it is none."""
     axes = contraction(eqn)
     if axes is None or not all(is_var(a) for a in eqn.ins):
         return None

@@ -80,6 +80,7 @@ def may_run_at_once(eqn: Eqn) -> bool:
 
 
 def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:
+    """When each value is known: 0, 1 or 2."""
     level = {v: 0 for v in graph.consts}
     level.update({v: 2 if n < num_carry else 1 for n, v in enumerate(graph.ins)})
     for eqn in graph.eqns:

@@ -88,6 +88,7 @@ def spread(d: Any, time_axes: int, like: Var) -> Any:
 
 
 def typed(value: Any) -> Var:
+    """A fresh value of an array's type."""
     return Var(jax.typeof(value))
 
 
@@ -97,6 +98,7 @@ def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
 
 
 def instantiate(tangent: Any, value: Any) -> Any:
+    """A tangent, zeros where it is a symbolic zero."""
     return _jax.zeros(jax.typeof(value)) if isinstance(tangent, SymbolicZero) else tangent
 
 

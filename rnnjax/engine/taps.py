@@ -258,11 +258,13 @@ def make_tap(tap: Tap, tangent: Callable[[Var], Any], steps: int) -> jax.Array:
 
 
 def signed(terms: Terms, tangent: Callable[[Var], Any]) -> list[Any]:
+    """The tangents of the terms that have one, with their signs."""
     found = [(sign, tangent(v)) for sign, v in terms]
     return [d if sign > 0 else -d for sign, d in found if d is not None]
 
 
 def total(parts: list[Any]) -> Any:
+    """The sum of one or more arrays."""
     whole = parts[0]
     for part in parts[1:]:
         whole = jnp.add(whole, part)

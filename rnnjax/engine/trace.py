@@ -58,6 +58,7 @@ def inline(jaxpr: Any, env: dict, consts: dict[Var, Any], out: list[Eqn]) -> lis
 
 
 def add_consts(values: list, consts: dict[Var, Any]) -> list[Var]:
+    """New constants of a graph for these values."""
     fresh = [Var(jax.typeof(value)) for value in values]
     consts.update(zip(fresh, values, strict=True))
     return fresh
@@ -116,6 +117,7 @@ def trace(f: Callable, init: Any, xs: Any, length: int | None, reverse: bool, un
 
 
 def look(env: dict, atom: Any) -> Any:
+    """What an atom of a jaxpr stands for."""
     return atom.val if isinstance(atom, _jax.Literal) else env[atom]
 
 
