@@ -11,13 +11,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints the table of `rnnjax.bench.run`."""
     from rnnjax import bench
 
-    print(
-        "Cells as one writes them, under lax.scan and under rj.scan: one training step each, equal gradients asserted."
-    )
-    print(
-        f"Shapes are time, batch, inputs, hidden features. This takes {'minutes' if args.full else 'a minute'}.",
-        flush=True,
-    )
+    print("One training step of cells as one writes them, under lax.scan and rj.scan.")
+    print(f"Shape: time, batch, inputs, hidden. Takes {'minutes' if args.full else 'a minute'}.", flush=True)
     bench.run(quick=not args.full, repeats=args.repeats)
     return 0
 

@@ -424,6 +424,21 @@ def test_help_suffices(capsys, monkeypatch):
     assert re.fullmatch(r"rnnjax \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)
 
 
+def test_bench_says_what_its_numbers_are(monkeypatch, capsys):
+    """With one small cell in place of the three; equal gradients are asserted before anything is timed."""
+    from rnnjax import bench
+
+    rows, run = [], bench.run
+    small = lambda **options: rows.extend(run(("elman",), ((4, 1, 2, 3),), **options))
+    monkeypatch.setattr(bench, "run", small)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["bench", "--repeats", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "Shape: time, batch, inputs, hidden" in said and max(map(len, said.splitlines())) <= 80
+    (row,) = rows
+    assert row["ratio"] == row["lax.scan"] / row["rnnjax"] and "4, 1, 2, 3" in said
+
+
 def test_a_terminal_of_few_letters(trained, tmp_path, monkeypatch):
     """Letters that the output cannot show become ``?``."""
     out = tmp_path / "run"
