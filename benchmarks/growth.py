@@ -17,6 +17,11 @@ from common import arguments, save, save_figure
 
 from rnnjax.bench import GATES, Shape, interleave, measure, print_rows
 
+# Far from the grid: very long, very wide, a prime number of steps, few inputs, a batch larger than the state.
+EXTREMES: tuple[Shape, ...] = ((100000, 1, 8, 8), (20000, 4, 16, 32), (4096, 16, 64, 128), (1009, 32, 64, 128), (784, 32, 3, 128),
+                               (50, 512, 64, 64), (100, 256, 32, 256), (256, 64, 256, 256), (16, 1, 256, 2048),
+                               (16, 32, 512, 2048), (300, 1, 32, 32), (30, 4, 16, 16))  # fmt: skip
+
 
 @cache
 def product_ms(m: int, k: int, n: int, steps: int = 0) -> float:
@@ -49,7 +54,10 @@ def main() -> None:
             rows.append(row | {"what": what, "floor": floor, "of floor": floor / row["rnnjax"]})
     columns = ("what", "shape", "lax.scan", "rnnjax", "floor", "of floor", "ratio")
     print_rows(rows, columns, "naive LSTM, training step, milliseconds")
-    save("growth", rows, options)
+    shapes = EXTREMES[-2:] if options.quick else EXTREMES
+    far = [measure(cell, s, mode, 5) for mode in ("train", "forward") for cell in ("lstm", "gru") for s in shapes]
+    print_rows(far, ("cell", "mode", "shape", "lax.scan", "rnnjax", "ratio"), "far from the grid, milliseconds")
+    save("growth", rows + [row | {"what": "extremes"} for row in far], options)
     plot(rows, options)
 
 
