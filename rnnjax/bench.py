@@ -157,8 +157,18 @@ def run(
     cells: names from `CELLS`. shapes: `(T, B, I, H)`; ``quick=False`` measures all of `GRID` instead.
     console: a `rich.console.Console`; a new one by default.
     """
+    from rich.progress import Progress
+
     shapes = shapes if quick else GRID
-    rows = [measure(cell, shape, repeats=repeats) for cell in cells for shape in shapes]
+    rows = []
+    # Drawn between measurements only: a thread that refreshes would be measured too.
+    with Progress(console=console, transient=True, auto_refresh=False) as progress:
+        task = progress.add_task("measuring", total=len(cells) * len(shapes))
+        for cell in cells:
+            for shape in shapes:
+                progress.update(task, description=f"{cell} {shape}", refresh=True)
+                rows.append(measure(cell, shape, repeats=repeats))
+                progress.advance(task)
     print_rows(rows, ("cell", "shape", "lax.scan", "rnnjax", "ratio"), "Training step, milliseconds", console)
     return rows
 
@@ -185,15 +195,3 @@ def _text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value))
     return f"{value:.2f}" if isinstance(value, float) else str("" if value is None else value)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`rnnjax bench` without the command line around it."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="rnnjax bench", description=run.__doc__)
-    parser.add_argument("--full", action="store_true", help="the whole grid (minutes)")
-    parser.add_argument("--repeats", type=int, default=5)
-    options = parser.parse_args(argv)
-    run(repeats=options.repeats, quick=not options.full)
-    return 0
