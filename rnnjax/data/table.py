@@ -15,6 +15,7 @@ from rnnjax.data.errors import DataError
 from rnnjax.data.text import decode
 
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+([eE][-+]?\d+)?\s*")
+THOUSANDS = re.compile(r"\s*[-+]?[1-9]\d{0,2},\d{3}\s*")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Table:
 def read_csv(path: str | Path, fewest: int = 30) -> Table:
     """The numeric columns of a CSV file, one row a time step; separated by comma, semicolon or tab, with a header or not.
 
-    Numbers have a decimal point; where commas separate nothing, a decimal comma serves as well.
+    Numbers have a decimal point; where commas separate nothing, a decimal comma serves as well. In quotes between separating
+    commas ``"1,234"`` may be a thousand and more: it is no number.
 
     A column without a single number (dates, names) is left out.
     Raises: DataError if the file cannot be read, a row has another number of fields, a numeric column has a text or a
@@ -73,8 +75,10 @@ def _split(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header (made up where there is none) and the rows with their line numbers."""
     text = decode(path, "CSV")
     first = text.lstrip().split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=first.count))
-    lines = [(reader.line_num, [_point(cell) for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+    separator = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    rows = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+    lines = [(line, [_point(cell, separator) for cell in row]) for line, row in rows]
     if not lines:
         raise DataError(f"{path} is empty; a CSV file with rows of numbers is needed")
     header = [cell.strip() for cell in lines[0][1]]
@@ -88,9 +92,10 @@ def _split(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return header, lines[1:]
 
 
-def _point(cell: str) -> str:
-    """``0,5`` as ``0.5``: a comma within a field is a decimal one, since it does not separate fields."""
-    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) else cell
+def _point(cell: str, separator: str) -> str:
+    """``0,5`` as ``0.5``: a comma within a field separates none, so it is a decimal one, unless it may mark thousands."""
+    thousands = separator == "," and THOUSANDS.fullmatch(cell)
+    return cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell) and not thousands else cell
 
 
 def _number(cell: str) -> float | None:

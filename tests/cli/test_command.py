@@ -237,6 +237,15 @@ def test_a_table_of_semicolons_and_decimal_commas(tmp_path):
         assert read_csv(tmp_path / f"{name}.csv", fewest=2).values.tolist() == [[0.5, 1], [-12.5, 2]]
 
 
+def test_thousands_in_quotes_are_not_read_as_decimals(tmp_path):
+    (tmp_path / "a.csv").write_text('x,y\n"1,234",1\n"2,500",2\n')
+    assert list(read_csv(tmp_path / "a.csv", fewest=1).names) == [
+        "y"
+    ]  # a column of no numbers is left out, not misread
+    (tmp_path / "b.csv").write_text("x;y\n1,234;1\n2,500;2\n")
+    np.testing.assert_allclose(read_csv(tmp_path / "b.csv", fewest=1).values[:, 0], [1.234, 2.5])
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 
