@@ -186,10 +186,8 @@ class Loop:
 
 def forward_schedule(s: Sorted, face: Interface, length: int) -> Schedule:
     """How a forward pass alone goes through time."""
-    stored, ahead = (
-        sum(map(nbytes, face.emit)) // 2,
-        sum(map(product_flops, s.ahead)),
-    )  # is not read back: half the copies
+    stored = sum(map(nbytes, face.emit)) // 2  # outputs are not read back: half the copies
+    ahead = sum(map(product_flops, s.ahead))
     return choose(length, Sizes(hoisted_bytes(s), 0, stored, ahead, outside=ahead, can_stay=can_stay(s)))
 
 

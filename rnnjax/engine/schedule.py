@@ -80,7 +80,7 @@ def choose(length: int, sizes: Sizes) -> Schedule:
     work = length * (FLOP * (sizes.ahead + sizes.loop) + CURVE * sizes.curves - KERNEL * sizes.saved) + START
     if arena <= SMALL:
         ways[Schedule(1, True)] = work
-    wide += sizes.again
+    wide += sizes.again  # by half of it for the length of a block: not all of that is alive at a time
     if (blocks := count_blocks(wide // 2, length)) > 1:
         kept = length * sizes.kept
         ways[Schedule(blocks, True)] = (

@@ -82,10 +82,6 @@ class Taps:
     plain: set[Var]
     quiet: dict[int, set[Var]]  # by id of an equation in a use or sum: what it reads by way of a tap
 
-    @property
-    def points(self) -> list[Var]:
-        return [t.point for t in self.taps]
-
 
 def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
     """Find the uses that `wanted` asks to defer and the sums that they end in."""
