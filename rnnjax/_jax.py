@@ -1,39 +1,49 @@
 """Everything that is not public JAX, in one place: a new JAX release is one file to mend.
 
-Known changes handled here: `ClosedJaxpr` merges into `Jaxpr` in JAX 0.12; `Primitive.get_bind_params` returns a dict
-since 0.10 and a pair `(subfuns, params)` before; the mesh axes of a type are `manual_axis_type` in 0.10, `vma` before.
+The parameters of primitives belong here too: the rest of the library asks `dot_axes(params)` and never spells a key. What
+is not recognised raises `Unsupported`, and the engine then runs `jax.lax.scan` as it is: speed is lost, not the answer.
+
+Known changes handled here: `scan` says `num_consts` and `num_carry` up to JAX 0.10, `ft_in` and `ft_out` since 0.11;
+`ClosedJaxpr` merged into `Jaxpr` in JAX 0.11.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
-from jax.core import ShapedArray
+from jax.custom_derivatives import SymbolicZero
 from jax.extend import core as jex_core
 from jax.interpreters import ad, batching, mlir
 
 Literal = jex_core.Literal
 Primitive = jex_core.Primitive
 
-__all__ = [
-    "Literal",
-    "Primitive",
-    "ShapedArray",
-    "bind",
-    "in_shardings_given",
-    "is_jaxpr",
-    "low_product_p",
-    "open_jaxpr",
-    "source_line",
-    "struct",
-    "sub_jaxprs",
-    "tangent_dtype",
-    "vary_over",
-    "varying_axes",
-]
+
+class Unsupported(Exception):
+    """Something that the engine does not know how to rewrite; found while deciding, never while running."""
+
+
+def recognised(read: Callable) -> Callable:
+    """A reader of what JAX made: what it stumbles over is `Unsupported`."""
+
+    @functools.wraps(read)
+    def reader(*args: Any) -> Any:
+        try:
+            return read(*args)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            name = read.__name__.replace("_", " ")
+            raise Unsupported(f"JAX {jax.__version__} says {name} in a way unknown here: {error!r}") from error
+
+    return reader
+
+
+# --- jaxprs and their equations
 
 
 def open_jaxpr(closed: Any) -> tuple[Any, list]:
@@ -45,6 +55,11 @@ def is_jaxpr(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
+def evaluate(closed: Any, *args: Any) -> list:
+    """The flat results of a closed jaxpr."""
+    return jex_core.jaxpr_as_fun(closed)(*args)
+
+
 def sub_jaxprs(params: dict) -> list:
     """The jaxprs among an equation's parameters."""
     found = []
@@ -53,6 +68,56 @@ def sub_jaxprs(params: dict) -> list:
             if is_jaxpr(item):
                 found.append(open_jaxpr(item)[0])
     return found
+
+
+def equations(jaxpr: Any) -> Iterator:
+    """All equations of a jaxpr, those of nested jaxprs right after the one that holds them."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for sub in sub_jaxprs(eqn.params):
+            yield from equations(sub)
+
+
+@dataclasses.dataclass(frozen=True)
+class Loop:
+    """What an equation of `scan` says."""
+
+    body: Any  # the jaxpr of one step: constants, carry, xs -> carry, ys
+    num_consts: int
+    num_carry: int
+    length: int
+    reverse: bool
+    unroll: int
+
+
+@recognised
+def loop_of_scan(eqn: Any) -> Loop:
+    """A `scan` equation read; checked against the types of the body, as nothing else would tell a wrong reading."""
+    params = eqn.params
+    if "ft_in" in params:
+        consts, carry, _ = params["ft_in"].update(list(eqn.invars)).unpack()
+        n, m = (len(jax.tree.leaves(list(group.unpack()))) for group in (consts, carry))
+    else:
+        n, m = params["num_consts"], params["num_carry"]
+    body = open_jaxpr(params["jaxpr"])[0]
+    before, after = body.invars[n : n + m], body.outvars[:m]
+    shapes = [v.aval.shape for v in eqn.invars]
+    per_step = [v.aval.shape for v in body.invars]
+    given = [s if k < n + m else s[1:] for k, s in enumerate(shapes)]
+    if given != per_step or [v.aval.shape for v in before] != [v.aval.shape for v in after]:
+        raise ValueError(f"{n} constants and {m} carries do not fit the types {shapes}, {per_step}")
+    return Loop(params["jaxpr"], n, m, params["length"], bool(params["reverse"]), params["unroll"])
+
+
+@recognised
+def body_of_call(params: dict) -> tuple[Any, list]:
+    """(jaxpr, constants) of a nested `jit`."""
+    return open_jaxpr(params.get("jaxpr") or params["call_jaxpr"])
+
+
+def ordered_effects(jaxpr: Any) -> bool:
+    """Whether a jaxpr has effects that must be kept in order; to be inside a named axis is none."""
+    return any(type(effect).__name__ != "NamedAxisEffect" for effect in jaxpr.effects)
 
 
 def bind(primitive: Any, params: dict, values: list, context: Any = None, low: Any = None) -> list:
@@ -73,6 +138,79 @@ def in_shardings_given(params: dict) -> bool:
     return any(type(s).__name__ != "UnspecifiedValue" for s in asked)
 
 
+# --- the parameters of primitives
+
+
+@recognised
+def dot_axes(params: dict) -> tuple[tuple, tuple]:
+    """((contracted lhs, rhs), (batch lhs, rhs)) of `dot_general`."""
+    (lhs, rhs), (batch_lhs, batch_rhs) = params["dimension_numbers"]
+    return (tuple(lhs), tuple(rhs)), (tuple(batch_lhs), tuple(batch_rhs))
+
+
+def with_dot_axes(params: dict, contract: tuple, batch: tuple = ((), ())) -> dict:
+    """The parameters of a `dot_general` over other axes."""
+    return {**params, "dimension_numbers": (contract, batch)}
+
+
+def with_result(params: dict, dtype: Any) -> dict:
+    """The parameters of a product with sums and result in `dtype`."""
+    return {**params, "preferred_element_type": dtype}
+
+
+def placed(params: dict) -> bool:
+    """Whether an equation says where its result lies."""
+    return params.get("out_sharding") is not None
+
+
+def form_of(params: dict) -> str:
+    """What two products have in common when they differ in operands alone."""
+    return str(sorted(params.items(), key=str))
+
+
+@recognised
+def kernel_outputs(params: dict) -> int:
+    """Which axis of a convolution's kernel counts its outputs."""
+    return params["dimension_numbers"].rhs_spec[0]
+
+
+@recognised
+def slice_bounds(params: dict) -> tuple[tuple, tuple, tuple]:
+    """(starts, stops, strides) of `slice`."""
+    starts, stops, strides = params["start_indices"], params["limit_indices"], params["strides"]
+    return tuple(starts), tuple(stops), tuple(strides or (1,) * len(starts))
+
+
+@recognised
+def split_form(params: dict) -> tuple[tuple[int, ...], int]:
+    """(sizes, axis) of `split`."""
+    return tuple(params["sizes"]), params["axis"]
+
+
+def split_params(sizes: tuple[int, ...], axis: int) -> dict:
+    """The parameters of a `split`."""
+    return {"sizes": sizes, "axis": axis}
+
+
+@recognised
+def concatenated(params: dict) -> int:
+    """The axis of `concatenate`."""
+    return params["dimension"]
+
+
+def concatenate_params(axis: int) -> dict:
+    """The parameters of a `concatenate`."""
+    return {"dimension": axis}
+
+
+def transpose_params(permutation: tuple[int, ...]) -> dict:
+    """The parameters of a `transpose`."""
+    return {"permutation": permutation}
+
+
+# --- types
+
+
 def source_line(eqn: Any) -> str:
     """`file.py:12 (function)` of the user's line behind an equation, or an empty string."""
     try:
@@ -89,15 +227,14 @@ def varying(aval: Any) -> frozenset:
     return getattr(aval, "vma", frozenset()) if kind is None else kind.varying
 
 
-def struct(aval: Any) -> Any:
-    """What to trace with in place of a value: inside `shard_map` a value, as its mesh is part of its type."""
-    return zeros(aval) if varying(aval) else jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-
-
 def zeros(aval: Any) -> jax.Array:
-    """Zeros of a value's shape and dtype that vary where it does."""
-    made = jax.numpy.zeros(aval.shape, aval.dtype)
-    return jax.lax.pcast(made, tuple(varying(aval)), to="varying") if varying(aval) else made
+    """Zeros of a value's type: its shape and dtype, placed and varying as it is."""
+    return ad.zeros_like_aval(aval)
+
+
+def no_tangent(value: Any) -> Any:
+    """The tangent of what has none (integers, booleans, keys), of the right type inside `shard_map` too."""
+    return SymbolicZero(jax.typeof(value).to_tangent_aval())
 
 
 def tangent_dtype(dtype: Any) -> Any:
@@ -170,6 +307,11 @@ def _transpose(side: int) -> Any:
 def _batch(values: Any, dims: Any, *, inner: Any, form: tuple, low: Any) -> Any:
     f = jax.vmap(lambda a, b: inner.bind(a, b, **dict(form)), in_axes=tuple(dims))
     return _with_low_products(f, low, *values)[0], 0
+
+
+def inner_product(params: dict) -> tuple[Any, dict, Any]:
+    """(the product's primitive, its parameters, the dtype of its operands)."""
+    return params["inner"], dict(params["form"]), params["low"]
 
 
 low_product_p.def_impl(lambda *values, **params: jax.jit(lambda *v: _low_product(*v, **params))(*values))

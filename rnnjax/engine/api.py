@@ -12,7 +12,7 @@ from rnnjax.engine.explain import Explanation, make_explanation
 from rnnjax.engine.plan import MODES, make_plan
 from rnnjax.engine.run import Time, run
 from rnnjax.engine.segments import scan_segments, segment_length
-from rnnjax.engine.trace import trace
+from rnnjax.engine.trace import lowered, trace
 
 PyTree = Any
 
@@ -62,8 +62,8 @@ def scan(
       ``(carry, ys)`` as `lax.scan`.
 
     Raises:
-      What `lax.scan` raises, with its message. ValueError for an unknown `fuse` or `checkpoint`, and for `matmul_dtype`
-      with a body that has effects.
+      What `lax.scan` raises, with its message. ValueError for an unknown `fuse` or `checkpoint`. A RuntimeWarning says
+      where JAX has made something that this release does not know: then `lax.scan` runs as it is.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> w, u = jnp.full((3, 4), 0.1), jnp.eye(4)
@@ -84,15 +84,14 @@ def scan(
         return scan_segments(piece, init, xs, steps or 0, segment, reverse)
     traced = trace(f, init, xs, length, reverse, unroll)
     plan = make_plan(traced, fuse, matmul_dtype)
+    if plan.unknown:
+        warnings.warn(f"rnnjax.scan runs as jax.lax.scan: {plan.reason}", RuntimeWarning, 2)
     if plan.sorted is None or plan.taps is None or traced.finish is None:
-        return traced.plain()
-    try:
-        time = Time(traced.length, traced.reverse, traced.unroll)
-        return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.adapt))
-    except Exception as error:  # a defect of ours must not cost the user the answer
-        out = traced.plain()
-        warnings.warn(f"rnnjax.scan fell back to lax.scan: {type(error).__name__}: {error}", RuntimeWarning, 2)
-        return out
+        if matmul_dtype is None:
+            return traced.plain()
+        return jax.lax.scan(lowered(f, matmul_dtype), init, xs, length, reverse, unroll)
+    time = Time(traced.length, traced.reverse, traced.unroll)
+    return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.adapt))
 
 
 def steps_of(xs: PyTree, length: int | None) -> int | None:

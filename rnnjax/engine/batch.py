@@ -42,7 +42,7 @@ def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
 
 def plain_product(eqn: Eqn, weight: Any) -> bool:
     """`a [..., K] @ W [K, N]`."""
-    (lhs, rhs), (batch, _) = eqn.params["dimension_numbers"]
+    (lhs, rhs), (batch, _) = _jax.dot_axes(eqn.params)
     last = len(eqn.ins[0].aval.shape) - 1
     return not batch and tuple(lhs) == (last,) and tuple(rhs) == (0,) and weight.ndim == 2
 
@@ -50,7 +50,7 @@ def plain_product(eqn: Eqn, weight: Any) -> bool:
 def flat_product(eqn: Eqn, a: Any, weight: Any) -> jax.Array:
     """`[T, ..., K] @ [K, N]` as one matrix product: XLA copies nothing for `a^T @ d`, the weight's gradient."""
     rows = math.prod(a.shape[:-1])
-    params = {**eqn.params, "dimension_numbers": (((1,), (0,)), ((), ()))}
+    params = _jax.with_dot_axes(eqn.params, ((1,), (0,)))
     out = _jax.bind(lax.dot_general_p, params, [jnp.reshape(a, (rows, a.shape[-1])), weight], eqn.context, eqn.low)[0]
     return jnp.reshape(out, (*a.shape[:-1], weight.shape[1]))
 

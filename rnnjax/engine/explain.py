@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from rnnjax.engine.graph import Eqn, Graph, is_var, variables
+from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, is_var, variables
 from rnnjax.engine.plan import Plan
 from rnnjax.engine.run import gradient_schedule
 from rnnjax.engine.schedule import Schedule
-from rnnjax.engine.sort import PRODUCTS, STAYS, Sorted, may_run_at_once
+from rnnjax.engine.sort import STAYS, Sorted, may_run_at_once
 from rnnjax.engine.trace import Traced
 
 COLUMNS = ("where", "product", "fate", "why")

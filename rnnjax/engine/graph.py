@@ -34,6 +34,7 @@ class Var:
 
 
 Atom = Any  # Var, or a jax Literal
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
 @dataclasses.dataclass(eq=False)
@@ -52,8 +53,8 @@ class Eqn:
     def name(self) -> str:
         return self.primitive.name
 
-    def like(self, ins: list[Atom], outs: list[Var], **params: Any) -> Eqn:
-        return Eqn(self.primitive, {**self.params, **params}, ins, outs, self.context, self.where, self.low)
+    def like(self, ins: list[Atom], outs: list[Var]) -> Eqn:
+        return dataclasses.replace(self, ins=ins, outs=outs)
 
 
 @dataclasses.dataclass
@@ -145,4 +146,4 @@ def split_eqn(var: Var, sizes: Any, axis: int, outs: list[Var] | None = None) ->
     """The equation that splits a value along an axis."""
     sizes = tuple(int(s) for s in sizes)
     outs = outs or [var.reshaped(part_shape(var, axis, s)) for s in sizes]
-    return Eqn(lax.split_p, dict(sizes=sizes, axis=axis), [var], outs)
+    return Eqn(lax.split_p, _jax.split_params(sizes, axis), [var], outs)

@@ -13,6 +13,7 @@ from typing import Any
 
 from jax import lax
 
+from rnnjax import _jax
 from rnnjax.engine.graph import Eqn, Graph, Var, alive, is_var, split_eqn, users
 
 
@@ -38,14 +39,13 @@ def join_products(graph: Graph, num_carry: int, level: dict[Var, int]) -> Graph:
 
 def joinable(eqn: Eqn, level: dict[Var, int]) -> tuple | None:
     """(operand, which one is the weight, the form of the product) of a product with one constant matrix."""
-    if eqn.name != "dot_general" or not all(is_var(a) for a in eqn.ins) or eqn.params.get("out_sharding") is not None:
+    if eqn.name != "dot_general" or not all(is_var(a) for a in eqn.ins) or _jax.placed(eqn.params):
         return None
-    contract, batch = eqn.params["dimension_numbers"]
+    contract, batch = _jax.dot_axes(eqn.params)
     for n in (0, 1):
         weight, operand = eqn.ins[n], eqn.ins[1 - n]
         if level[weight] == 0 < level[operand] and len(weight.shape) == 2 and len(contract[n]) == 1 and not batch[0]:
-            form = {k: v for k, v in eqn.params.items() if k != "out_sharding"}
-            return operand, n, weight.dtype, str(sorted(form.items(), key=str))
+            return operand, n, weight.dtype, _jax.form_of(eqn.params)
     return None
 
 
@@ -55,12 +55,17 @@ def join(
     """(joined weights, their product and its split, the splits of single products that this one takes in)."""
     first = eqns[0]
     weights = [e.ins[side] for e in eqns]
-    free = 1 - first.params["dimension_numbers"][0][side][0]
+    free = 1 - _jax.dot_axes(first.params)[0][side][0]
     axis = len(first.outs[0].shape) - 1 if side == 1 else 0
     outs, cut = [], []
     for out in (e.outs[0] for e in eqns):
         after = read_by.get(out, [])
-        if len(after) == 1 and after[0].name == "split" and after[0].params["axis"] == axis and out not in given:
+        if (
+            len(after) == 1
+            and after[0].name == "split"
+            and _jax.split_form(after[0].params)[1] == axis
+            and out not in given
+        ):
             cut.append(after[0])
             outs += after[0].outs
         else:
@@ -74,5 +79,5 @@ def join(
     wide = first.outs[0].reshaped(shape)
     level.update({wide_weight: 0, wide: level[first.outs[0]]})
     ins = [first.ins[0], wide_weight] if side == 1 else [wide_weight, first.ins[1]]
-    concat = Eqn(lax.concatenate_p, dict(dimension=free), weights, [wide_weight])
+    concat = Eqn(lax.concatenate_p, _jax.concatenate_params(free), weights, [wide_weight])
     return [concat, first.like(ins, [wide]), split_eqn(wide, [v.shape[axis] for v in outs], axis, outs)], cut

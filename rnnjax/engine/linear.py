@@ -86,7 +86,7 @@ def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: lis
     floats = [n for n, v in enumerate(s.carry) if is_float(v)]
     groups = [face.need0, s.carry, face.need1, [s.carry[n] for n in floats], live.taps, live.plain0, live.plain1]
     step = make_step(s, taps, face, live, operands, floats)
-    closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[_jax.struct(v.aval) for v in g] for g in groups])
+    closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[v.aval for v in g] for g in groups])
     graph = to_graph(closed)
     return Step(graph, take(graph.ins, groups), take(graph.outs, shape))
 
@@ -129,7 +129,7 @@ def cut(step: Step, replay: bool = False) -> Linear:
     carry_out, emit, operands, dot_carry, dot_emit = step.outs
     moving = depends(graph.eqns, [v for d in dots for v in d])
     if any(a in moving for a in variables([*carry_out, *emit, *operands])):
-        raise NotImplementedError("a value depends on a tangent")
+        raise _jax.Unsupported("a value depends on a tangent")
     primal = [e for e in graph.eqns if not any(v in moving for v in e.outs)]
     tangent = alive([e for e in graph.eqns if any(v in moving for v in e.outs)], [*dot_carry, *dot_emit])
     varying = depends(primal, [*carry, *hoisted])
@@ -166,16 +166,16 @@ def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], 
         if weight is None or not is_var(weight) or weight in inside or len(weight.shape) != 2:
             new.append(eqn)
             continue
-        (lhs, rhs), batch = eqn.params["dimension_numbers"]
+        (lhs, rhs), batch = _jax.dot_axes(eqn.params)
         rows = math.prod(eqn.outs[0].shape[:-1])  # a product with one row reads W by rows as it is
         if len(rhs) != 1 or batch[0] or rhs[0] != 0 or rows == 1:
             new.append(eqn)
             continue
         if weight not in turned:
             out = weight.reshaped(weight.shape[::-1])
-            turned[weight] = Eqn(lax.transpose_p, dict(permutation=(1, 0)), [weight], [out])
+            turned[weight] = Eqn(lax.transpose_p, _jax.transpose_params((1, 0)), [weight], [out])
         ins = [eqn.ins[0], turned[weight].outs[0]]
-        new.append(eqn.like(ins, eqn.outs, dimension_numbers=((lhs, (1,)), batch)))
+        new.append(dataclasses.replace(eqn, ins=ins, params=_jax.with_dot_axes(eqn.params, (lhs, (1,)), batch)))
     return new, list(turned.values())
 
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
-
-from rnnjax.engine.graph import Eqn, Graph, is_var, nbytes, variables
+from rnnjax import _jax
+from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, nbytes, variables
 from rnnjax.engine.rewrite import rewrite
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, assign_levels, sort
+from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, sort
 from rnnjax.engine.taps import USUAL, Taps, find_taps
-from rnnjax.engine.trace import Traced
+from rnnjax.engine.trace import Traced, lower_products
 
 JOIN = 16  # steps that make up for a copy of the weights
 MODES = (True, False, "all", "hoist", "defer")
@@ -26,48 +25,45 @@ MODES = (True, False, "all", "hoist", "defer")
 
 @dataclasses.dataclass
 class Plan:
-    """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `adapt`: cut time where that pays."""
+    """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `adapt`: cut time where that
+    pays. `unknown`: a form that this library has not met."""
 
     reason: str
     sorted: Sorted | None = None
     taps: Taps | None = None
     adapt: bool = False
+    unknown: bool = False
 
 
 def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
     """Decide. `fuse` and `matmul_dtype` as for `scan`."""
+    if fuse is False:
+        return Plan("fuse=False")
     if traced.graph is None:
-        if matmul_dtype is not None:
-            raise ValueError(f"scan: matmul_dtype was asked for, but {traced.reason}: pass matmul_dtype=None")
-        return Plan(traced.reason)
-    if matmul_dtype is None and (fuse is False or traced.length < 2):
-        return Plan("fuse=False" if fuse is False else "fewer than two steps")
-    graph = rewrite(traced.graph, traced.num_carry, fuse == "all" or traced.length >= JOIN)
+        return Plan(traced.reason, unknown=traced.unknown)
+    if traced.length < 2:
+        return Plan("fewer than two steps")
+    try:
+        return decide(traced, traced.graph, fuse, matmul_dtype)
+    except _jax.Unsupported as error:
+        return Plan(str(error), unknown=True)
+
+
+def decide(traced: Traced, graph: Graph, fuse: bool | str, matmul_dtype: Any) -> Plan:
+    """Rewrite, sort, find the taps; raises `Unsupported` for what JAX never made so far."""
+    graph = rewrite(graph, traced.num_carry, fuse == "all" or traced.length >= JOIN)
     if matmul_dtype is not None:
-        graph = lower_products(graph, traced.num_carry, matmul_dtype)
-    s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse not in ("defer", False))
+        graph = lower_products(graph, matmul_dtype)
+    s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse != "defer")
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
     if fuse is True and matmul_dtype is None and not pays(s, taps):
         return Plan("nothing to hoist and nothing to defer", s)
     return Plan("fused", s, taps, adapt=fuse is True)
 
 
-def lower_products(graph: Graph, num_carry: int, dtype: Any) -> Graph:
-    """Mark the products with constants to run on operands of `dtype`."""
-    level = assign_levels(graph, num_carry)
-
-    def lower(eqn: Eqn) -> Eqn:
-        wide = eqn.name in PRODUCTS and all(is_var(a) and a.dtype in (jnp.float32, jnp.float64) for a in eqn.ins)
-        constant = wide and any(level[a] == 0 for a in variables(eqn.ins))
-        result = {**eqn.params, "preferred_element_type": eqn.outs[0].dtype} if constant else None
-        return dataclasses.replace(eqn, params=result, low=jnp.dtype(dtype)) if constant else eqn
-
-    return dataclasses.replace(graph, eqns=[lower(e) for e in graph.eqns])
-
-
 def defers(eqn: Eqn, fuse: bool | str) -> bool:
     """Whether the mode asks for the weight gradient of this equation to be deferred."""
-    return fuse == "all" or (fuse not in ("hoist", False) and eqn.name in USUAL)
+    return fuse == "all" or (fuse != "hoist" and eqn.name in USUAL)
 
 
 def pays(s: Sorted, taps: Taps) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from jax import lax
 
+from rnnjax import _jax
 from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, part_shape, producers, split_eqn, users, variables
 from rnnjax.engine.join import join_products
 from rnnjax.engine.sort import assign_levels
@@ -37,10 +38,10 @@ def slice_range(eqn: Eqn) -> tuple[Var, int, int, int] | None:
     """(array, axis, start, stop) of a slice along one axis with stride one."""
     if eqn.name != "slice" or not is_var(eqn.ins[0]):
         return None
-    start, stop, strides = eqn.params["start_indices"], eqn.params["limit_indices"], eqn.params["strides"]
+    start, stop, strides = _jax.slice_bounds(eqn.params)
     shape = eqn.ins[0].shape
     axes = [d for d, n in enumerate(shape) if (start[d], stop[d]) != (0, n)]
-    if len(axes) != 1 or (strides is not None and any(s != 1 for s in strides)):
+    if len(axes) != 1 or any(s != 1 for s in strides):
         return None
     return eqn.ins[0], axes[0], start[axes[0]], stop[axes[0]]
 
@@ -73,7 +74,7 @@ def slices_to_splits(graph: Graph) -> Graph:
 
 def contraction(eqn: Eqn) -> tuple[int, int] | None:
     """(lhs axis, rhs axis) of a `dot_general` that contracts one axis and has no batch axes."""
-    (lhs, rhs), (batch, _) = eqn.params["dimension_numbers"]
+    (lhs, rhs), (batch, _) = _jax.dot_axes(eqn.params)
     return (lhs[0], rhs[0]) if len(lhs) == 1 and not batch else None
 
 
@@ -94,7 +95,12 @@ def open_concat(eqn: Eqn, made: dict[Var, Eqn], level: dict[Var, int]) -> list[E
         return None
     for side in (0, 1):
         cat, weight = made.get(eqn.ins[side]), eqn.ins[1 - side]
-        if cat is None or cat.name != "concatenate" or cat.params["dimension"] != axes[side] or level[weight] != 0:
+        if (
+            cat is None
+            or cat.name != "concatenate"
+            or _jax.concatenated(cat.params) != axes[side]
+            or level[weight] != 0
+        ):
             continue
         if not all(is_var(a) for a in cat.ins) or len({level[a] for a in cat.ins}) < 2:
             continue
@@ -132,7 +138,7 @@ def push_splits(graph: Graph, level: dict[Var, int]) -> Graph:
         pusher.made.update({v: eqn for v in eqn.outs})
         source = eqn.ins[0] if eqn.name == "split" else None
         if source is not None and is_var(source) and (pusher.worth(source) or level[source] == 1):
-            parts = pusher.split(source, eqn.params["sizes"], eqn.params["axis"])
+            parts = pusher.split(source, *_jax.split_form(eqn.params))
             renamed.update(zip(eqn.outs, parts, strict=True))
         else:
             pusher.out.append(eqn)
@@ -201,9 +207,9 @@ def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], b
         product = made.get(eqn.ins[0]) if eqn.name == "split" else None
         if product is None or product.name != "dot_general" or eqn.ins[0] in keep or len(read_by[eqn.ins[0]]) > 1:
             continue
-        if (side := constant_side(product, eqn.params["axis"], constant)) is not None:
+        if (side := constant_side(product, _jax.split_form(eqn.params)[1], constant)) is not None:
             axis, n = side
-            cut = split_eqn(product.ins[n], eqn.params["sizes"], axis)
+            cut = split_eqn(product.ins[n], _jax.split_form(eqn.params)[0], axis)
             pairs = [(product.ins[0], w) if n == 1 else (w, product.ins[1]) for w in cut.outs]
             parts[id(product)] = []
             parts[id(eqn)] = [cut, *(product.like(list(p), [v]) for p, v in zip(pairs, eqn.outs, strict=True))]
@@ -212,9 +218,9 @@ def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], b
 
 def constant_side(eqn: Eqn, axis: int, constant: Callable[[Var], bool]) -> tuple[int, int] | None:
     """(axis of the weight, which operand it is) if output `axis` of a product comes from a constant operand."""
-    contract, batch = eqn.params["dimension_numbers"]
+    contract, batch = _jax.dot_axes(eqn.params)
     free = [[d for d in range(len(a.aval.shape)) if d not in contract[n]] for n, a in enumerate(eqn.ins)]
-    if batch[0] or eqn.params.get("out_sharding") is not None:
+    if batch[0] or _jax.placed(eqn.params):
         return None
     for n, offset in ((0, 0), (1, len(free[0]))):
         if is_var(eqn.ins[n]) and constant(eqn.ins[n]) and offset <= axis < offset + len(free[n]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rnnjax import _jax
 from rnnjax.engine.batch import evaluate_stacked, hoist
-from rnnjax.engine.graph import Eqn, alive, evaluate, is_float, nbytes, read, variables
+from rnnjax.engine.graph import PRODUCTS, Eqn, alive, evaluate, is_float, nbytes, read, variables
 from rnnjax.engine.linear import Interface, Linear, Live, Step, cut, run_linear, trace_step
 from rnnjax.engine.plan import Plan, hoisted_bytes
 from rnnjax.engine.schedule import Schedule, Sizes, choose
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, PRODUCTS, Sorted, may_run_at_once
+from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, may_run_at_once
 from rnnjax.engine.store import Store, over_time
 from rnnjax.engine.tangents import Tangents, instantiate, typed, with_float0
 from rnnjax.engine.taps import Taps
@@ -145,10 +147,18 @@ class Loop:
         return carry, ys, hoisted
 
     def rule(self, primals: Any, tangents: Any) -> Any:
+        try:
+            dot = Tangents.of(self.s, self.taps, self.face, *tangents[:2])
+            traced = trace_step(self.s, self.taps, self.face, dot.live, dot.operands)
+            step, way = schedule_step(self.s, traced, self.time.length) if self.adapt else (cut(traced), Schedule())
+        except _jax.Unsupported as error:
+            warnings.warn(f"rnnjax.scan differentiates as jax.lax.scan: {error}", RuntimeWarning, 2)
+            return jax.jvp(self.primal, primals, jax.tree.map(instantiate, tangents, tuple(primals)))
+        return self.derivative(primals, tangents, dot, step, way)
+
+    def derivative(self, primals: Any, tangents: Any, dot: Tangents, step: Linear, way: Schedule) -> Any:
+        """Outputs and their tangents, by a forward loop and a linear one."""
         consts, xs, init = primals
-        dot = Tangents.of(self.s, self.taps, self.face, *tangents[:2])
-        traced = trace_step(self.s, self.taps, self.face, dot.live, dot.operands)
-        step, way = schedule_step(self.s, traced, self.time.length) if self.adapt else (cut(traced), Schedule())
         time = dataclasses.replace(self.time, blocks=way.blocks)
         known = dict(zip(self.face.need0, consts, strict=True))
         values = {**step.graph.consts, **dict(zip(step.consts, consts, strict=True))}
@@ -244,7 +254,7 @@ def product_flops(eqn: Eqn) -> int:
         return 0
     size = math.prod(eqn.outs[0].shape)
     if eqn.name == "dot_general":
-        (contract, _), _ = eqn.params["dimension_numbers"]
+        (contract, _), _ = _jax.dot_axes(eqn.params)
         return 2 * size * math.prod(eqn.ins[0].aval.shape[d] for d in contract)
     kernel = eqn.ins[1].aval.shape
-    return 2 * size * math.prod(kernel) // kernel[eqn.params["dimension_numbers"].rhs_spec[0]]
+    return 2 * size * math.prod(kernel) // kernel[_jax.kernel_outputs(eqn.params)]

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Atom, Eqn, Graph, Var, alive, is_var, nbytes, producers, users, variables
+from rnnjax.engine.graph import PRODUCTS, Atom, Eqn, Graph, Var, alive, is_var, nbytes, producers, users, variables
 
 # Run for all steps at once these would change their meaning (both branches, all steps until the last has finished,
 # another stream of random bits) or may not be allowed to: they stay in the loop.
@@ -30,7 +30,6 @@ ELEMENTWISE_COSTLY = frozenset(
     "tanh logistic exp exp2 log log1p expm1 sin cos tan sqrt rsqrt cbrt erf erfc div pow rem sinh cosh asinh atan2 "
     "acos asin atan".split()
 )
-PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
 @dataclasses.dataclass
@@ -69,14 +68,8 @@ def may_run_at_once(eqn: Eqn) -> bool:
     """Whether `vmap` over time keeps an equation's meaning and is no worse than a loop."""
     if eqn.name in STAYS or any("rbg" in str(a.aval.dtype) for a in variables(eqn.ins)):
         return False
-
-    def names(jaxpr):
-        for inner in jaxpr.eqns:
-            yield inner.primitive.name
-            for sub in _jax.sub_jaxprs(inner.params):
-                yield from names(sub)
-
-    return not any(name in STAYS for sub in _jax.sub_jaxprs(eqn.params) for name in names(sub))
+    inner = (e.primitive.name for sub in _jax.sub_jaxprs(eqn.params) for e in _jax.equations(sub))
+    return not any(name in STAYS for name in inner)
 
 
 def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:

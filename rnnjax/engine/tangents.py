@@ -6,7 +6,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import numpy as np
 from jax.custom_derivatives import SymbolicZero
 
 from rnnjax import _jax
@@ -99,10 +98,10 @@ def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
 
 def instantiate(tangent: Any, value: Any) -> Any:
     """A tangent, zeros where it is a symbolic zero."""
-    return _jax.zeros(jax.typeof(value)) if isinstance(tangent, SymbolicZero) else tangent
+    return _jax.zeros(jax.typeof(value).to_tangent_aval()) if isinstance(tangent, SymbolicZero) else tangent
 
 
 def with_float0(values: list, tangents: list) -> list:
-    """Tangents of all outputs: those computed for the floats, `float0` for the rest."""
+    """Tangents of all outputs: those computed for the floats, none for the rest."""
     found = iter(tangents)
-    return [next(found) if is_float(typed(v)) else np.zeros(v.shape, _jax.tangent_dtype(v.dtype)) for v in values]
+    return [next(found) if is_float(typed(v)) else _jax.no_tangent(v) for v in values]

@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax import _jax
 from rnnjax.engine.batch import run_stacked
 from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
 from rnnjax.engine.sort import Sorted
@@ -189,7 +190,8 @@ def wide_tap(use: Use, ends: list[Sum | None], s: Sorted, part_of: dict[Var, tup
                 column.remove(part)
     if not any(columns):
         columns = []
-    return Tap(use.eqn.outs[0], terms, use.split.params["axis"], tuple(use.split.params["sizes"]), columns)
+    sizes, axis = _jax.split_form(use.split.params)
+    return Tap(use.eqn.outs[0], terms, axis, sizes, columns)
 
 
 @jax.custom_jvp

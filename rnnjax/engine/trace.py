@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Eqn, Graph, Var
+from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, Var, depends, evaluate, is_var, read
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_closed_call"})
 
@@ -27,6 +28,7 @@ class Traced:
     unroll: int = 1
     finish: Callable[[list], Any] | None = None  # outputs of the loop, flat -> (carry, ys)
     reason: str = ""  # why there is no graph
+    unknown: bool = False  # JAX made something that `_jax` does not know
 
     @property
     def num_carry(self) -> int:
@@ -42,7 +44,7 @@ def inline(jaxpr: Any, env: dict, consts: dict[Var, Any], out: list[Eqn]) -> lis
     for eqn in jaxpr.eqns:
         ins = [look(a) for a in eqn.invars]
         if eqn.primitive.name in INLINED and not _jax.in_shardings_given(eqn.params):
-            inner, values = _jax.open_jaxpr(eqn.params.get("jaxpr") or eqn.params["call_jaxpr"])
+            inner, values = _jax.body_of_call(eqn.params)
             scope = dict(zip(inner.invars, ins, strict=True))
             scope.update(zip(inner.constvars, add_consts(values, consts), strict=True))
             outs = inline(inner, scope, consts, out)
@@ -51,7 +53,7 @@ def inline(jaxpr: Any, env: dict, consts: dict[Var, Any], out: list[Eqn]) -> lis
             where = _jax.source_line(eqn)
             primitive, params, low = eqn.primitive, eqn.params, None
             if primitive is _jax.low_product_p:
-                primitive, params, low = params["inner"], dict(params["form"]), params["low"]
+                primitive, params, low = _jax.inner_product(params)
             out.append(Eqn(primitive, params, ins, outs, getattr(eqn, "ctx", None), where, low))
         env.update(zip(eqn.outvars, outs, strict=True))
     return [look(a) for a in jaxpr.outvars]
@@ -78,42 +80,75 @@ def to_graph(closed: Any, operands: list | None = None) -> Graph:
 
 
 def trace(f: Callable, init: Any, xs: Any, length: int | None, reverse: bool, unroll: int | bool) -> Traced:
-    """Trace one `lax.scan` call. Raises what `lax.scan` raises."""
+    """Trace one `lax.scan` call. Raises what `lax.scan` raises: it sees the arguments as they came."""
 
-    def call(init, xs):
+    def call():
         return jax.lax.scan(f, init, xs, length=length, reverse=reverse, unroll=unroll)
 
     if jax.config.jax_disable_jit:
-        return Traced(lambda: call(init, xs), reason="jit is disabled")
-    closed, shape = jax.make_jaxpr(call, return_shape=True)(init, xs)
+        return Traced(call, reason="jit is disabled")
+    closed, shape = jax.make_jaxpr(call, return_shape=True)()
     tree = jax.tree.structure(shape)
-    leaves = jax.tree.leaves((init, xs))
-    jaxpr, consts = _jax.open_jaxpr(closed)
 
     def plain():
-        return jax.tree.unflatten(tree, jax.core.eval_jaxpr(jaxpr, consts, *leaves))
+        return jax.tree.unflatten(tree, _jax.evaluate(closed))
 
+    try:
+        return take_apart(closed, tree, plain)
+    except _jax.Unsupported as error:
+        return Traced(plain, reason=str(error), unknown=True)
+
+
+def take_apart(closed: Any, tree: Any, plain: Callable[[], Any]) -> Traced:
+    """The pieces of a traced `lax.scan` call with results of structure `tree`."""
+    jaxpr, consts = _jax.open_jaxpr(closed)
     scans = [n for n, e in enumerate(jaxpr.eqns) if e.primitive.name == "scan"]
     if len(scans) != 1:
-        return Traced(plain, reason="lax.scan did not lower to one loop")
-    if jaxpr.effects:
+        raise _jax.Unsupported(f"lax.scan became {len(scans)} loops")
+    if _jax.ordered_effects(jaxpr):
         return Traced(plain, reason="the body has effects, which are kept in order")
-    env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *leaves], strict=True))
-    run_outer(jaxpr.eqns[: scans[0]], env)
-    loop = jaxpr.eqns[scans[0]]
-    operands = [look(env, a) for a in loop.invars]
+    before, eqn, after = jaxpr.eqns[: scans[0]], jaxpr.eqns[scans[0]], jaxpr.eqns[scans[0] + 1 :]
+    loop = _jax.loop_of_scan(eqn)
+    if not isinstance(loop.length, int):
+        return Traced(plain, reason="the number of steps is symbolic (jax.export)")
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    run_outer(before, env)
+    operands = [look(env, a) for a in eqn.invars]
 
     def finish(outs: list) -> Any:
-        after = {**env, **dict(zip(loop.outvars, outs, strict=True))}
-        run_outer(jaxpr.eqns[scans[0] + 1 :], after)
-        return jax.tree.unflatten(tree, [look(after, a) for a in jaxpr.outvars])
+        inner = {**env, **dict(zip(eqn.outvars, outs, strict=True))}
+        run_outer(after, inner)
+        return jax.tree.unflatten(tree, [look(inner, a) for a in jaxpr.outvars])
 
-    p = loop.params
-    if not isinstance(p["length"], int):
-        return Traced(plain, reason="the number of steps is symbolic (jax.export)")
-    n, m = p["num_consts"], p["num_consts"] + p["num_carry"]
-    graph = to_graph(p["jaxpr"], operands[:n])
-    return Traced(plain, graph, operands[n:m], operands[m:], p["length"], p["reverse"], p["unroll"], finish)
+    n, m = loop.num_consts, loop.num_consts + loop.num_carry
+    graph = to_graph(loop.body, operands[:n])
+    return Traced(plain, graph, operands[n:m], operands[m:], loop.length, loop.reverse, loop.unroll, finish)
+
+
+def lowered(f: Callable, dtype: Any) -> Callable:
+    """The body `f` with its products with constants on operands of `dtype`, for a loop that stays as it is."""
+
+    def body(carry: Any, x: Any) -> Any:
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(carry, x)
+        graph = lower_products(to_graph(closed), dtype)
+        env = {**graph.consts, **dict(zip(graph.ins, jax.tree.leaves((carry, x)), strict=True))}
+        evaluate(graph.eqns, env)
+        return jax.tree.unflatten(jax.tree.structure(shape), [read(env, a) for a in graph.outs])
+
+    return body
+
+
+def lower_products(graph: Graph, dtype: Any) -> Graph:
+    """Mark the products with constants to run on operands of `dtype`."""
+    moving = depends(graph.eqns, graph.ins)
+
+    def lower(eqn: Eqn) -> Eqn:
+        wide = eqn.name in PRODUCTS and all(is_var(a) and a.dtype in (jnp.float32, jnp.float64) for a in eqn.ins)
+        if not wide or all(a in moving for a in eqn.ins):
+            return eqn
+        return dataclasses.replace(eqn, params=_jax.with_result(eqn.params, eqn.outs[0].dtype), low=jnp.dtype(dtype))
+
+    return dataclasses.replace(graph, eqns=[lower(e) for e in graph.eqns])
 
 
 def look(env: dict, atom: Any) -> Any:

@@ -10,6 +10,7 @@ from engine.bodies import BODIES
 from engine.test_properties import lstm_weights, products
 
 import rnnjax.engine as engine
+from rnnjax import _jax
 
 XS = jax.random.normal(jax.random.key(1), (6, 5, 3))
 
@@ -31,13 +32,8 @@ def gradient(p, xs, **options):
 
 
 def operand_dtypes(jaxpr):
-    from rnnjax import _jax
-
-    for eqn in jaxpr.eqns:
-        if eqn.primitive is _jax.low_product_p:
-            yield str(eqn.params["low"])
-        for sub in _jax.sub_jaxprs(eqn.params):
-            yield from operand_dtypes(sub)
+    products = (e for e in _jax.equations(jaxpr) if e.primitive is _jax.low_product_p)
+    return (str(_jax.inner_product(e.params)[2]) for e in products)
 
 
 @pytest.mark.parametrize("fuse", [True, "all", "defer", False])
@@ -98,10 +94,24 @@ def test_vmap_over_weights():
             np.testing.assert_allclose(a, b[n], rtol=2e-2, atol=2e-2)
 
 
-def test_effects_are_refused():
-    def step(h, x):
-        jax.debug.print("{}", h)
-        return h, x
+def test_a_loop_that_stays_as_it_is_keeps_the_dtype_of_its_products():
+    """With an ordered effect in the body, and in a loop of a single step."""
+    seen = []
 
-    with pytest.raises(ValueError, match="matmul_dtype was asked for, but the body has effects"):
-        engine.scan(step, 0.0, XS, matmul_dtype=jnp.bfloat16)
+    def with_effect(f, carry, xs, **options):
+        def noisy(carry, x):
+            jax.debug.callback(lambda h: seen.append(h), carry[0][0, 0], ordered=True)
+            return f(carry, x)
+
+        return engine.scan(noisy, carry, xs, **options)
+
+    p = lstm_weights()
+    want = loss_with(engine.scan, p, XS, matmul_dtype=jnp.bfloat16)
+    wide = loss_with(engine.scan, p, XS)
+    got = loss_with(with_effect, p, XS, matmul_dtype=jnp.bfloat16)
+    jax.effects_barrier()
+    assert len(seen) == len(XS)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert abs(got - want) < abs(got - wide) / 10
+    jaxpr = jax.make_jaxpr(lambda p: loss_with(engine.scan, p, XS[:1], matmul_dtype=jnp.bfloat16))(p).jaxpr
+    assert set(operand_dtypes(jaxpr)) == {"bfloat16"}

@@ -19,26 +19,26 @@ T, B = 6, 5  # sizes that no weight of the zoo's cells has
 
 def loops(jaxpr):
     """All scan equations of a jaxpr, nested ones too."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name == "scan":
-            yield eqn
-        for sub in _jax.sub_jaxprs(eqn.params):
-            yield from loops(sub)
+    return (e for e in _jax.equations(jaxpr) if e.primitive.name == "scan")
 
 
 def products(jaxpr):
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield eqn
-        for sub in _jax.sub_jaxprs(eqn.params):
-            yield from products(sub)
+    return (e for e in _jax.equations(jaxpr) if e.primitive.name in ("dot_general", "conv_general_dilated"))
+
+
+def body(eqn):
+    return _jax.open_jaxpr(_jax.loop_of_scan(eqn).body)[0]
+
+
+def over_time(jaxpr):
+    """The loops over time; a cell may build its matrix in a loop of its own, once."""
+    return [e for e in loops(jaxpr) if _jax.loop_of_scan(e).length == T]
 
 
 def carried_shapes(jaxpr):
-    """Of the loops over time; a cell may build its matrix in a loop of its own, once."""
-    for eqn in (e for e in loops(jaxpr) if e.params["length"] == T):
-        n, m = eqn.params["num_consts"], eqn.params["num_consts"] + eqn.params["num_carry"]
-        yield from (v.aval.shape for v in eqn.invars[n:m])
+    for eqn in over_time(jaxpr):
+        loop = _jax.loop_of_scan(eqn)
+        yield from (v.aval.shape for v in eqn.invars[loop.num_consts :][: loop.num_carry])
 
 
 def gradient_jaxpr(entry, **options):
@@ -69,7 +69,7 @@ def test_no_input_product_in_a_loop(cell):
     entry = type(ZOO[0])(cell)
     jaxpr, _ = gradient_jaxpr(entry, fuse="all")
     plain, _ = gradient_jaxpr(entry, fuse=False)
-    inside = lambda j: [v.aval.shape for e in loops(j) for p in products(e.params["jaxpr"].jaxpr) for v in p.invars]
+    inside = lambda j: [v.aval.shape for e in loops(j) for p in products(body(e)) for v in p.invars]
     assert any(3 in shape for shape in inside(plain))  # the count sees them where they are
     assert not any(3 in shape for shape in inside(jaxpr))
 
@@ -95,8 +95,7 @@ def test_a_weight_per_gate_makes_one_product():
 
     def count(apart):
         jaxpr = jax.make_jaxpr(jax.grad(loss), static_argnums=2)(p, jnp.ones((T, B, 3)), apart).jaxpr
-        inside = [e for e in loops(jaxpr) if e.params["length"] == T]
-        return [(len(list(products(e.params["jaxpr"].jaxpr))), len(e.outvars)) for e in inside]
+        return [(len(list(products(body(e)))), len(e.outvars)) for e in over_time(jaxpr)]
 
     assert count(True) == count(False)
     assert all(n == 1 for n, _ in count(True))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
+from rnnjax import _jax
 
 T, B, I, H = 5, 2, 3, 4
 KEY = jax.random.key(7)
@@ -233,11 +234,9 @@ def test_all_masks_are_drawn_outside_the_loop(cell):
             loop = inside or eqn.primitive.name in ("scan", "while")
             if inside:
                 yield eqn.primitive.name
-            for value in eqn.params.values():
-                for sub in value if isinstance(value, (tuple, list)) else (value,):
-                    sub = getattr(sub, "jaxpr", sub)
-                    if hasattr(sub, "eqns") and not eqn.primitive.name.startswith("threefry"):
-                        yield from primitives(sub, loop)
+            if not eqn.primitive.name.startswith("threefry"):
+                for sub in _jax.sub_jaxprs(eqn.params):
+                    yield from primitives(sub, loop)
 
     jaxpr = jax.make_jaxpr(lambda p, xs, key: rj.unroll(cell, p, xs, key=key))(made(cell), XS, KEY)
     names = set(primitives(jaxpr.jaxpr, False))
