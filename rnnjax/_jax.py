@@ -96,7 +96,7 @@ def loop_of_scan(eqn: Any) -> Loop:
     params = eqn.params
     if "ft_in" in params:
         consts, carry, _ = params["ft_in"].update(list(eqn.invars)).unpack()
-        n, m = (len(jax.tree.leaves(list(group.unpack()))) for group in (consts, carry))
+        n, m = len(list(consts)), len(list(carry))
     else:
         n, m = params["num_consts"], params["num_carry"]
     body = open_jaxpr(params["jaxpr"])[0]
