@@ -91,7 +91,7 @@ def scan(
             return traced.plain()
         return jax.lax.scan(lowered(f, matmul_dtype), init, xs, length, reverse, unroll)
     time = Time(traced.length, traced.reverse, traced.unroll)
-    return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.adapt))
+    return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.ways))
 
 
 def steps_of(xs: PyTree, length: int | None) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any
 from rnnjax import _jax
 from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, nbytes, variables
 from rnnjax.engine.rewrite import rewrite
+from rnnjax.engine.schedule import WHOLE, Ways
 from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, sort
 from rnnjax.engine.taps import USUAL, Taps, find_taps
 from rnnjax.engine.trace import Traced, lower_products
@@ -25,13 +26,13 @@ MODES = (True, False, "all", "hoist", "defer")
 
 @dataclasses.dataclass
 class Plan:
-    """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `adapt`: cut time where that
-    pays. `unknown`: a form that this library has not met."""
+    """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `unknown`: a form that this library
+    has not met."""
 
     reason: str
     sorted: Sorted | None = None
     taps: Taps | None = None
-    adapt: bool = False
+    ways: Ways = WHOLE
     unknown: bool = False
 
 
@@ -58,7 +59,7 @@ def decide(traced: Traced, graph: Graph, fuse: bool | str, matmul_dtype: Any) ->
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
     if fuse is True and matmul_dtype is None and not pays(s, taps):
         return Plan("nothing to hoist and nothing to defer", s)
-    return Plan("fused", s, taps, adapt=fuse is True)
+    return Plan("fused", s, taps, ways=Ways() if fuse is True else WHOLE)
 
 
 def defers(eqn: Eqn, fuse: bool | str) -> bool:

@@ -21,7 +21,7 @@ from rnnjax.engine.batch import evaluate_stacked, hoist
 from rnnjax.engine.graph import PRODUCTS, Eqn, alive, evaluate, is_float, nbytes, read, variables
 from rnnjax.engine.linear import Interface, Linear, Live, Step, cut, run_linear, trace_step
 from rnnjax.engine.plan import Plan, hoisted_bytes
-from rnnjax.engine.schedule import Schedule, Sizes, choose
+from rnnjax.engine.schedule import Schedule, Sizes, Ways, choose
 from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, may_run_at_once
 from rnnjax.engine.store import Store, over_time
 from rnnjax.engine.tangents import Tangents, instantiate, typed, with_float0
@@ -61,12 +61,12 @@ class Time:
         return carry, jax.tree.map(lambda y: y.reshape(self.length, *y.shape[2:]), ys), ones
 
 
-def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, adapt: bool = True) -> list:
-    """Everything: the flat outputs of `lax.scan`, carry first. `adapt`: cut time into blocks where that is cheaper."""
+def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, ways: Ways) -> list:
+    """Everything: the flat outputs of `lax.scan`, carry first."""
     env = dict(s.graph.consts)
     evaluate(s.once, env)
     face = interface(s, taps)
-    carry, stacks = Loop(s, taps, face, time, adapt)([env[v] for v in face.need0], xs, init)
+    carry, stacks = Loop(s, taps, face, time, ways)([env[v] for v in face.need0], xs, init)
     return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
 
@@ -102,7 +102,7 @@ class Loop:
     taps: Taps
     face: Interface
     time: Time
-    adapt: bool
+    ways: Ways
 
     def __call__(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         @jax.custom_jvp
@@ -114,7 +114,7 @@ class Loop:
 
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         known = dict(zip(self.face.need0, consts, strict=True))
-        way = forward_schedule(self.s, self.face, self.time.length) if self.adapt else Schedule()
+        way = self.ways.forward or forward_schedule(self.s, self.face, self.time.length)
         time = dataclasses.replace(self.time, blocks=way.blocks)
 
         def step(carry, hoisted):
@@ -150,7 +150,7 @@ class Loop:
         try:
             dot = Tangents.of(self.s, self.taps, self.face, *tangents[:2])
             traced = trace_step(self.s, self.taps, self.face, dot.live, dot.operands)
-            step, way = schedule_step(self.s, traced, self.time.length) if self.adapt else (cut(traced), Schedule())
+            step, way = schedule_step(self.s, traced, self.time.length, self.ways.gradient)
         except _jax.Unsupported as error:
             warnings.warn(f"rnnjax.scan differentiates as jax.lax.scan: {error}", RuntimeWarning, 2)
             return jax.jvp(self.primal, primals, jax.tree.map(instantiate, tangents, tuple(primals)))
@@ -204,22 +204,26 @@ def forward_schedule(s: Sorted, face: Interface, length: int) -> Schedule:
 def gradient_schedule(plan: Plan, length: int) -> Schedule:
     """How the gradient for everything goes through time."""
     s, taps = plan.sorted, plan.taps
-    if s is None or taps is None or not plan.adapt:
+    if s is None or taps is None:
         return Schedule()
     face = interface(s, taps)
     plain = [[v for v in taps.plain if is_float(v) and (s.level[v] == 0) is once] for once in (True, False)]
     operands = list(dict.fromkeys(v for u in taps.uses for v in u.operands if s.level[v] > 0))
     live = Live([t.point for t in taps.taps], *plain)
-    return schedule_step(s, trace_step(s, taps, face, live, operands), length)[1]
+    return schedule_step(s, trace_step(s, taps, face, live, operands), length, plan.ways.gradient)[1]
 
 
-def schedule_step(s: Sorted, traced: Step, length: int) -> tuple[Linear, Schedule]:
-    """How a gradient goes through time, and its step cut accordingly."""
+def schedule_step(s: Sorted, traced: Step, length: int, given: Schedule | None) -> tuple[Linear, Schedule]:
+    """How a gradient goes through time, as `given` or the cheapest, and its step cut accordingly."""
+    if given is not None and not given.replay:
+        return cut(traced), given
     step, replayed = cut(traced), cut(traced, replay=True)
     hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
     store, less = Store.of(step, {}), Store.of(replayed, {})
     ahead, loop = (sum(map(product_flops, eqns)) for eqns in (s.ahead, s.loop))
     possible = bool(replayed.replay) and all(map(may_run_at_once, replayed.replay))
+    if given is not None:  # where some gradients are not asked for there may be nothing to make again
+        return (replayed, given) if possible else (step, dataclasses.replace(given, replay=False))
     sizes = Sizes(
         hoisted,
         taps,

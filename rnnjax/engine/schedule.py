@@ -62,6 +62,17 @@ class Schedule:
     hoist: bool = True
 
 
+@dataclasses.dataclass(frozen=True)
+class Ways:
+    """How a forward pass alone and how a gradient go through time; None: as `choose` says."""
+
+    forward: Schedule | None = None
+    gradient: Schedule | None = None
+
+
+WHOLE = Ways(Schedule(), Schedule())
+
+
 def choose(length: int, sizes: Sizes) -> Schedule:
     """The cheapest way of `length` steps."""
     if jax.default_backend() != "cpu":
