@@ -237,6 +237,13 @@ def no_tangent(value: Any) -> Any:
     return SymbolicZero(jax.typeof(value).to_tangent_aval())
 
 
+def partitioned(value: Any) -> bool:
+    """Whether JAX or XLA may hold parts of a value on several devices: a mesh of explicit or automatic axes is about."""
+    mesh = jax.typeof(value).sharding.mesh
+    axes = zip(mesh.axis_types, mesh.axis_sizes, strict=True) if mesh.axis_names else ()
+    return any(size > 1 and kind != jax.sharding.AxisType.Manual for kind, size in axes)
+
+
 def tangent_dtype(dtype: Any) -> Any:
     """The dtype of a tangent, or `float0` where there is none (integers, booleans, keys)."""
     if jax.dtypes.issubdtype(dtype, np.inexact):
@@ -319,3 +326,84 @@ low_product_p.def_abstract_eval(_abstract)
 mlir.register_lowering(low_product_p, mlir.lower_fun(_low_product, multiple_results=False))
 ad.defbilinear(low_product_p, _transpose(0), _transpose(1))
 batching.primitive_batchers[low_product_p] = _batch
+
+
+# --- equations of a linear map that can be batched first and transposed after
+
+linear_p = Primitive("linear")  # call(*args), transposed by turn
+linear_p.multiple_results = True
+DELICATE = frozenset({"cond", "custom_lin", "custom_vjp_call", "custom_vjp_call_jaxpr"})
+
+
+def delicate(primitive: Any, params: dict) -> bool:
+    """Whether an equation of a linear map, once batched, is one that JAX cannot transpose: a custom rule, or a `cond`
+    on an index of each lane. `lax.scan` is batched before it is made linear; the engine's loop is made linear first."""
+    inner = (e.primitive.name for sub in sub_jaxprs(params) for e in equations(sub))
+    return primitive.name in DELICATE or any(name in DELICATE for name in inner)
+
+
+def as_linear(primitive: Any, params: dict, avals: list, outs: list, context: Any) -> tuple[Any, dict]:
+    """The same equation, which `vmap` batches by batching its transpose too, instead of transposing what was batched."""
+
+    def call(*args: Any) -> list:
+        return bind(primitive, params, list(args), context)
+
+    def turn(which: tuple[int, ...], given: list, cts: list) -> list:
+        return list(jax.linear_transpose(with_given(call, which, given), *[avals[n] for n in which])(cts))
+
+    return linear_p, dict(call=call, turn=turn, outs=tuple(outs))
+
+
+def with_given(f: Callable, which: tuple[int, ...], given: list) -> Callable:
+    """`f` as a function of the arguments at the places `which`; the others are given, in order."""
+
+    def of(*some: Any) -> Any:
+        args = list(given)
+        for n, value in zip(which, some, strict=True):
+            args.insert(n, value)
+        return f(*args)
+
+    return of
+
+
+def _linear_jvp(primals: Any, tangents: Any, *, call: Callable, **_: Any) -> Any:
+    which = tuple(n for n, t in enumerate(tangents) if not isinstance(t, ad.Zero))
+    given = [p for n, p in enumerate(primals) if n not in which]
+    return jax.jvp(with_given(call, which, given), [primals[n] for n in which], [tangents[n] for n in which])
+
+
+def _linear_transpose(cts: Any, *args: Any, turn: Callable, **_: Any) -> list:
+    which = tuple(n for n, a in enumerate(args) if ad.is_undefined_primal(a))
+    given = [a for n, a in enumerate(args) if n not in which]
+    found = iter(turn(which, given, [ad.instantiate_zeros(c) for c in cts]))
+    return [next(found) if n in which else None for n in range(len(args))]
+
+
+def _linear_batch(axis: Any, args: Any, dims: Any, *, call: Callable, turn: Callable, outs: tuple) -> Any:
+    anonymous = type(axis.name) is object or type(axis.name).__name__ == "_TempAxisName"
+    if anonymous and all(d is None for d in dims):
+        return linear_p.bind(*args, call=call, turn=turn, outs=outs), [None] * len(outs)
+    mesh_axis, size = axis.explicit_mesh_axis, axis.size
+    args = [batching.bdim_at_front(a, d, size, mesh_axis) for a, d in zip(args, dims, strict=True)]
+    name = None if anonymous else axis.name
+    lanes = functools.partial(jax.vmap, axis_name=name, axis_size=size, spmd_axis_name=axis.spmd_name)
+
+    def turn_all(which: tuple[int, ...], given: list, cts: list) -> list:
+        return lanes(lambda g, c: turn(which, g, c))(given, cts)
+
+    wide = tuple(with_lanes(a, size, mesh_axis) for a in outs)
+    return linear_p.bind(*args, call=lanes(call), turn=turn_all, outs=wide), [0] * len(outs)
+
+
+def with_lanes(aval: Any, size: int, mesh_axis: Any) -> Any:
+    """The type of `size` values of a type, side by side along a new first axis."""
+    spec = jax.sharding.PartitionSpec(mesh_axis, *aval.sharding.spec)
+    return aval.update(shape=(size, *aval.shape), sharding=aval.sharding.update(spec=spec))
+
+
+linear_p.def_impl(lambda *args, call, **_: call(*args))
+linear_p.def_abstract_eval(lambda *_, outs, **__: list(outs))
+mlir.register_lowering(linear_p, mlir.lower_fun(lambda *args, call, **_: call(*args), multiple_results=True))
+ad.primitive_jvps[linear_p] = _linear_jvp
+ad.primitive_transposes[linear_p] = _linear_transpose
+batching.fancy_primitive_batchers[linear_p] = _linear_batch

@@ -30,7 +30,8 @@ def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
     """One equation; `over` says which values lead with time."""
     if not any(over):
         return run_eqn(eqn, values)
-    if eqn.name == "dot_general" and over == [True, False] and plain_product(eqn, values[1]):
+    plain = eqn.name == "dot_general" and over == [True, False] and plain_product(eqn, values[1])
+    if plain and not _jax.partitioned(values[0]):  # there, rows folded over time would change devices
         return [flat_product(eqn, *values)]
 
     def one(*inner):
