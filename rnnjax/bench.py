@@ -111,23 +111,45 @@ def assert_equal(sides: Mapping[str, Callable], args: Sequence[Any], tolerance: 
 def interleave(
     sides: Mapping[str, Callable], args: Sequence[Any], repeats: int = 9, *, settle: bool = False
 ) -> dict[str, float]:
-    """Median milliseconds of each side, the sides taking turns.
+    """Median milliseconds of each side, the sides taking turns; all are called with the same arguments.
 
-    settle: each turn first runs once untimed. Needed beside a library whose idle threads spin on after its own turn
-    (torch's OpenMP), or the side after it pays for that.
+    settle: each turn first runs once untimed, see `stopwatch`.
     """
-    for f in sides.values():
-        jax.block_until_ready(f(*args))
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    turns = {name: stopwatch(f, *args, settle=settle) for name, f in sides.items()}
+    return {name: median(t) for name, t in take_turns(turns, repeats).items()}
+
+
+def take_turns(turns: Mapping[str, Callable[[], float]], repeats: int = 9) -> dict[str, list[float]]:
+    """The milliseconds that each side reports, `repeats` of each, side after side; a first turn of all is not counted.
+
+    >>> take_turns({"a": lambda: 1.0, "b": lambda: 2.0}, repeats=2)
+    {'a': [1.0, 1.0], 'b': [2.0, 2.0]}
+    """
+    for turn in turns.values():
+        turn()
+    times: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
-        for name, f in sides.items():
-            if settle:
-                time.sleep(0.02)
-                jax.block_until_ready(f(*args))
-            start = time.perf_counter()
+        for name, turn in turns.items():
+            times[name].append(turn())
+    return times
+
+
+def stopwatch(f: Callable, *args: Any, settle: bool = False) -> Callable[[], float]:
+    """A turn for `take_turns`: runs ``f(*args)`` to its end and returns the milliseconds.
+
+    settle: first runs it once untimed. Needed beside a library whose idle threads spin on after its own turn (torch's
+    OpenMP), or the side after it pays for that.
+    """
+
+    def turn() -> float:
+        if settle:
+            time.sleep(0.02)
             jax.block_until_ready(f(*args))
-            times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: median(t) for name, t in times.items()}
+        start = time.perf_counter()
+        jax.block_until_ready(f(*args))
+        return (time.perf_counter() - start) * 1e3
+
+    return turn
 
 
 def geometric_mean(values: Sequence[float]) -> float:
