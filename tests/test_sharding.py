@@ -35,3 +35,55 @@ def test_shard_map_over_the_batch_equals_one_device():
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=240)
     assert run.stdout.strip() == "equal", run.stderr[-2000:]
+
+
+PLAIN_CODE = """
+import re, sys, warnings
+import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+warnings.simplefilter("error")
+T, B, I, H = 6, 8, 3, 5
+k = jax.random.split(jax.random.key(0), 3)
+p = dict(w=jax.random.normal(k[0], (I, 4 * H)), u=jax.random.normal(k[1], (H, 4 * H)) / 3, b=jnp.zeros(4 * H))
+xs, carry = jax.random.normal(k[2], (T, B, I)), (jnp.zeros((B, H)),) * 2
+
+def loss(scan, p, xs, carry):
+    def step(carry, x):
+        h, c = carry
+        i, f, g, o = jnp.split(x @ p["w"] + h @ p["u"] + p["b"], 4, -1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+    return jnp.mean(scan(step, carry, xs)[1] ** 2)
+
+def collectives(text):
+    '''(inside loops, outside) of a compiled program'''
+    bodies, counts = set(re.findall(r"body=%?([\\w.-]+)", text)), [0, 0]
+    for part in re.split(r"\\n(?=[%\\w].*\\{\\n)", text):
+        found = re.findall(r" (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)[\\w-]*\\(", part)
+        counts[part.split()[0].lstrip("%") not in bodies] += len(found)
+    return tuple(counts)
+
+want = jax.value_and_grad(loss, (1, 2))(jax.lax.scan, p, xs, carry)
+for kind in (AxisType.Explicit, AxisType.Auto):
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+    place = lambda tree, spec: jax.tree.map(lambda a: jax.device_put(a, NamedSharding(mesh, spec)), tree)
+    with jax.set_mesh(mesh):
+        args = place(p, P()), place(xs, P(None, "data")), place(carry, P("data"))
+        for scan in (jax.lax.scan, rj.scan):
+            f = jax.jit(jax.value_and_grad(lambda *a: loss(scan, *a), (0, 1)))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), f(*args), want)
+            print(kind.name, scan.__module__.split(".")[0], *collectives(f.lower(*args).compile().as_text()))
+"""
+
+
+def test_plain_code_on_a_batch_split_over_devices_sums_its_gradients_once_and_outside_the_loop():
+    """Explicit and automatic meshes: `lax.scan` sums weight gradients over devices at every step; `rj.scan` once."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run([sys.executable, "-c", PLAIN_CODE], env=env, capture_output=True, text=True, timeout=240)
+    said = [line.split() for line in run.stdout.splitlines()]
+    assert len(said) == 4, run.stderr[-2000:]
+    for _, whose, inside, outside in said:
+        assert int(inside) == 0 < int(outside) == 1 if whose == "rnnjax" else int(inside) > 0
