@@ -66,6 +66,8 @@ def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, ways: Ways) -> 
     env = dict(s.graph.consts)
     evaluate(s.once, env)
     face = interface(s, taps)
+    if any(map(_jax.partitioned, [*s.graph.consts.values(), *xs, *init])):
+        ways = Ways(ways.forward or Schedule(), ways.gradient or Schedule())  # blocks would sum over devices once each
     carry, stacks = Loop(s, taps, face, time, ways)([env[v] for v in face.need0], xs, init)
     return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
