@@ -107,12 +107,12 @@ from rnnjax.wrappers import (
 )
 
 if TYPE_CHECKING:
-    from rnnjax import diagnostics, interop, linen, nnx, parallel, testing, train
+    from rnnjax import diagnostics, interop, linen, nnx, parallel, sharding, testing, train
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that importing rnnjax costs only what everybody uses.
-_LAZY = ("data", "diagnostics", "interop", "linen", "nnx", "parallel", "testing", "train")
+_LAZY = ("data", "diagnostics", "interop", "linen", "nnx", "parallel", "sharding", "testing", "train")
 
 __all__ = [
     "ATR",
@@ -224,6 +224,7 @@ __all__ = [
     "nnx",
     "parallel",
     "scan",
+    "sharding",
     "testing",
     "train",
     "unroll",

@@ -22,7 +22,7 @@ LAYERS = [
     ["online"],
     ["seq2seq"],
     ["losses", "data"],
-    ["train", "diagnostics", "interop", "linen", "nnx", "testing"],
+    ["train", "diagnostics", "interop", "linen", "nnx", "testing", "sharding"],
     ["bench"],
     ["cli"],
     ["__main__"],

@@ -4,6 +4,12 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rnnjax as rj
+
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
 from jax.sharding import Mesh, PartitionSpec as P
@@ -87,3 +93,26 @@ def test_plain_code_on_a_batch_split_over_devices_sums_its_gradients_once_and_ou
     assert len(said) == 4, run.stderr[-2000:]
     for _, whose, inside, outside in said:
         assert int(inside) == 0 < int(outside) == 1 if whose == "rnnjax" else int(inside) > 0
+
+
+def rules_of(cell, sizes, names=("batch", "features")):
+    mesh = jax.sharding.AbstractMesh(sizes, names)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros((2, 3))))
+    return jax.tree.map(lambda s: tuple(s.spec), rj.sharding.rules(cell, params, mesh))
+
+
+def test_rules_split_the_last_axis_over_the_second_axis_where_that_divides():
+    assert rules_of(rj.Elman(4), (2, 4)) == {
+        "input": (None, "features"),
+        "recurrent": (None, "features"),
+        "bias": ("features",),
+    }
+    assert set(jax.tree.leaves(rules_of(rj.Elman(6), (2, 4)), is_leaf=lambda s: isinstance(s, tuple))) == {()}
+    assert set(jax.tree.leaves(rules_of(rj.Elman(4), (8,), ("batch",)), is_leaf=lambda s: isinstance(s, tuple))) == {()}
+
+
+def test_rules_refuse_what_is_no_mesh_of_one_or_two_axes():
+    with pytest.raises(TypeError, match="Elman.*mesh must be a jax.sharding.Mesh, got int"):
+        rj.sharding.rules(rj.Elman(4), {}, 2)
+    with pytest.raises(ValueError, match="one axis for the batch and at most one for features"):
+        rules_of(rj.Elman(4), (1, 1, 1), ("a", "b", "c"))
