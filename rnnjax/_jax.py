@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import core as jex_core
@@ -244,6 +245,15 @@ def partitioned(value: Any) -> bool:
     return any(size > 1 and kind != jax.sharding.AxisType.Manual for kind, size in axes)
 
 
+def perhaps_split(aval: Any, axis: int) -> bool:
+    """Whether an axis of a value lies on several devices. An automatic mesh does not say: with two axes it may."""
+    sharding = aval.sharding
+    mesh = sharding.mesh
+    kinds = dict(zip(mesh.axis_names, mesh.axis_types, strict=True)) if mesh.axis_names else {}
+    automatic = [n for n in mesh.axis_names if kinds[n] == jax.sharding.AxisType.Auto and mesh.shape[n] > 1]
+    return len(automatic) > 1 or sharding.spec[axis] is not None
+
+
 def tangent_dtype(dtype: Any) -> Any:
     """The dtype of a tangent, or `float0` where there is none (integers, booleans, keys)."""
     if jax.dtypes.issubdtype(dtype, np.inexact):
@@ -273,7 +283,13 @@ low_product_p = Primitive("low_product")  # inner(*(operand as low)), with sums 
 
 
 def _low_product(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
-    return inner.bind(jax.lax.convert_element_type(a, low), jax.lax.convert_element_type(b, low), **dict(form))
+    a, b = jax.lax.convert_element_type(a, low), jax.lax.convert_element_type(b, low)
+    params = dict(form)
+    if inner is jax.lax.dot_general_p and a.ndim == 2 < b.ndim and not placed(params):
+        (lhs, rhs), batch = dot_axes(params)
+        if lhs == (0,) and not batch[0]:  # of this form XLA's CPU backend refuses small products of bfloat16
+            return jnp.moveaxis(inner.bind(b, a, **with_dot_axes(params, (rhs, lhs))), -1, 0)
+    return inner.bind(a, b, **params)
 
 
 def _abstract(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
