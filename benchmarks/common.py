@@ -39,6 +39,12 @@ def arguments(doc: str | None, *extra: Callable[[argparse.ArgumentParser], Any])
     return parser.parse_args()
 
 
+def runs_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--runs", type=int, default=1, help="measure all rows so many times; the run with the median ratio counts"
+    )
+
+
 def shapes_of(options: argparse.Namespace) -> tuple[Shape, ...]:
     grid = QUICK if options.quick else GRID
     return tuple(grid[int(n)] for n in options.rows.split(",")) if options.rows else grid

@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import jax
-from common import SLOWER, arguments, bars, cells_of, machine_line, medians, print_bar, save, shapes_of
+from common import SLOWER, arguments, bars, cells_of, machine_line, medians, print_bar, runs_argument, save, shapes_of
 from floor import floor_ms, pieces
 from kernels import per_step
 
@@ -57,11 +57,10 @@ def verdicts(rows: list[dict[str, Any]], mode: str) -> None:
 
 
 def main() -> None:
-    runs = lambda parser: parser.add_argument("--runs", type=int, default=1, help="measure all rows so many times")
     plain = lambda parser: parser.add_argument(
         "--no-kernels", action="store_true", help="count no kernels: half the compiling"
     )
-    options = arguments(__doc__, runs, plain)
+    options = arguments(__doc__, runs_argument, plain)
     print(machine_line())
     modes, cells = options.modes.split(","), cells_of(options, (*PAPERS, "odd"))
     wanted = [(cell, shape, mode) for mode in modes for cell in cells for shape in shapes_of(options)]
