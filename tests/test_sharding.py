@@ -1,4 +1,4 @@
-"""Several devices: unroll and its gradient inside `jax.shard_map` over the batch equal the run on one device."""
+"""Several devices: the numbers of one, no fall-back, and collectives where they are said to be; rules for params."""
 
 import os
 import subprocess
@@ -43,8 +43,20 @@ def test_shard_map_over_the_batch_equals_one_device():
     assert run.stdout.strip() == "equal", run.stderr[-2000:]
 
 
+COUNTING = """
+import re
+
+def collectives(text):
+    '''(inside loops, outside) of a compiled program'''
+    bodies, counts = set(re.findall(r"body=%?([\\w.-]+)", text)), [0, 0]
+    for part in re.split(r"\\n(?=[%\\w].*\\{\\n)", text):
+        found = re.findall(r" (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)[\\w-]*\\(", part)
+        counts[part.split()[0].lstrip("%") not in bodies] += len(found)
+    return tuple(counts)
+"""
+
 PLAIN_CODE = """
-import re, sys, warnings
+import warnings
 import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
@@ -63,14 +75,6 @@ def loss(scan, p, xs, carry):
         return (h, c), h
     return jnp.mean(scan(step, carry, xs)[1] ** 2)
 
-def collectives(text):
-    '''(inside loops, outside) of a compiled program'''
-    bodies, counts = set(re.findall(r"body=%?([\\w.-]+)", text)), [0, 0]
-    for part in re.split(r"\\n(?=[%\\w].*\\{\\n)", text):
-        found = re.findall(r" (?:all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)[\\w-]*\\(", part)
-        counts[part.split()[0].lstrip("%") not in bodies] += len(found)
-    return tuple(counts)
-
 want = jax.value_and_grad(loss, (1, 2))(jax.lax.scan, p, xs, carry)
 for kind in (AxisType.Explicit, AxisType.Auto):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
@@ -84,15 +88,57 @@ for kind in (AxisType.Explicit, AxisType.Auto):
 """
 
 
+def what_says(program, devices):
+    """The lines that a program prints on so many CPU devices, in words."""
+    flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    run = subprocess.run(
+        [sys.executable, "-c", COUNTING + program], env=env, capture_output=True, text=True, timeout=240
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    return [line.split() for line in run.stdout.splitlines()]
+
+
 def test_plain_code_on_a_batch_split_over_devices_sums_its_gradients_once_and_outside_the_loop():
     """Explicit and automatic meshes: `lax.scan` sums weight gradients over devices at every step; `rj.scan` once."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", PLAIN_CODE], env=env, capture_output=True, text=True, timeout=240)
-    said = [line.split() for line in run.stdout.splitlines()]
-    assert len(said) == 4, run.stderr[-2000:]
+    said = what_says(PLAIN_CODE, 4)
+    assert len(said) == 4
     for _, whose, inside, outside in said:
         assert int(inside) == 0 < int(outside) == 1 if whose == "rnnjax" else int(inside) > 0
+
+
+FEATURES = """
+import warnings
+import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+
+warnings.simplefilter("error")
+T, B, I, H = 6, 8, 3, 4
+xs = jax.random.normal(jax.random.key(2), (T, B, I))
+for kind in (AxisType.Explicit, AxisType.Auto):
+    mesh = jax.make_mesh((2, 2), ("batch", "features"), axis_types=(kind,) * 2)
+    with jax.set_mesh(mesh):
+        for cell in (rj.LSTM(H), rj.GRU(H), rj.Elman(H)):
+            params = jax.tree.map(np.asarray, cell.init(jax.random.key(0), xs[0]))
+            carry = jax.tree.map(lambda a: jnp.zeros((B, H)), cell.initial_carry(params, xs[0]))
+
+            def loss(scan, p, xs, carry):
+                return jnp.mean(scan(lambda c, x: cell(p, c, x), carry, xs)[1] ** 2)
+
+            want = jax.value_and_grad(loss, (1, 2))(jax.lax.scan, params, xs, carry)
+            place = lambda tree, spec: jax.tree.map(lambda a: jax.device_put(a, NamedSharding(mesh, spec)), tree)
+            args = (jax.tree.map(jax.device_put, params, rj.sharding.rules(cell, params, mesh)),
+                    place(xs, P(None, "batch")), place(carry, P("batch", "features")))
+            f = jax.jit(jax.value_and_grad(lambda *a: loss(rj.scan, *a), (0, 1)))
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), f(*args), want)
+            forward = jax.jit(lambda *a: loss(rj.scan, *a))
+            print(*(collectives(g.lower(*args).compile().as_text())[0] for g in (forward, f)))
+"""
+
+
+def test_features_on_several_devices_gather_the_state_once_a_step_and_nothing_else_in_a_loop():
+    """Forward one collective a step, with the gradient its transpose beside it; both meshes, three cells."""
+    assert what_says(FEATURES, 4) == [["1", "2"]] * 6
 
 
 def rules_of(cell, sizes, names=("batch", "features")):

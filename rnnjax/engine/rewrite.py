@@ -4,6 +4,7 @@
     concat(x, h) @ W                                 ->  x @ W[:I] + h @ W[I:]
     a @ U, a @ V                                     ->  split(a @ [U V])           (file `join`)
     split(a + b), where a does not need the carry    ->  split(a) + split(b)
+    split(a @ W), features on several devices        ->  a @ split(W)
 
 The values are the same up to the order of sums. `level` is kept up to date for new values.
 """
@@ -17,7 +18,7 @@ from typing import Any
 from jax import lax
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Atom, Eqn, Graph, Var, is_var, part_shape, producers, split_eqn, users, variables
+from rnnjax.engine.graph import Atom, Eqn, Graph, Var, alive, is_var, part_shape, producers, split_eqn, users, variables
 from rnnjax.engine.join import join_products
 from rnnjax.engine.sort import assign_levels
 
@@ -28,7 +29,8 @@ def rewrite(graph: Graph, num_carry: int, join: bool) -> Graph:
     graph = open_concats(graph, assign_levels(graph, num_carry))
     if join:
         graph = join_products(graph, num_carry, assign_levels(graph, num_carry))
-    return push_splits(graph, assign_levels(graph, num_carry))
+    graph = push_splits(graph, assign_levels(graph, num_carry))
+    return part_gates(graph, assign_levels(graph, num_carry))
 
 
 # --- several slices of one array are one split
@@ -214,6 +216,17 @@ def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], b
             parts[id(product)] = []
             parts[id(eqn)] = [cut, *(product.like(list(p), [v]) for p, v in zip(pairs, eqn.outs, strict=True))]
     return [new for e in eqns for new in parts.get(id(e), [e])]
+
+
+def part_gates(graph: Graph, level: dict[Var, int]) -> Graph:
+    """Where features lie on several devices, a product that is split into gates becomes a product for each: the weight is
+    taken apart before the loop, and each device then holds its slice of every gate."""
+    if not any(
+        e.name == "split" and _jax.perhaps_split(e.ins[0].aval, _jax.split_form(e.params)[1]) for e in graph.eqns
+    ):
+        return graph
+    eqns = narrow_products(alive(graph.eqns, graph.outs), set(variables(graph.outs)), lambda v: level[v] == 0)
+    return dataclasses.replace(graph, eqns=eqns)
 
 
 def constant_side(eqn: Eqn, axis: int, constant: Callable[[Var], bool]) -> tuple[int, int] | None:
