@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
+from rnnjax.engine.eager import (
+    Ready,
+    constants,
+    find,
+    hands_on,
+    has_weak_reference,
+    is_traced,
+    keep,
+    key_of,
+    with_constants,
+)
 from rnnjax.engine.explain import Explanation, make_explanation
-from rnnjax.engine.plan import MODES, make_plan
+from rnnjax.engine.plan import Plan, Tuned, check_fuse, make_plan
 from rnnjax.engine.run import Time, run
 from rnnjax.engine.segments import scan_segments, segment_length
-from rnnjax.engine.trace import lowered, trace
+from rnnjax.engine.trace import Traced, lowered, trace
 
 PyTree = Any
 
@@ -27,7 +39,7 @@ def scan(
     *,
     checkpoint: int | str | None = None,
     matmul_dtype: Any = None,
-    fuse: bool | str = True,
+    fuse: bool | str | Tuned = True,
 ) -> tuple[PyTree, PyTree]:
     """`jax.lax.scan` that trains recurrent bodies faster; same arguments, same values, same gradients.
 
@@ -49,7 +61,9 @@ def scan(
       matmul_dtype: run products with constants (hoisted, in the loop, and their gradients) on operands of this dtype,
         with float32 sums. Everything else keeps its dtype.
       fuse: True follows the plan below; ``"all"`` hoists and defers whatever can be, ``"hoist"`` or ``"defer"`` that
-        half alone; False is `lax.scan`.
+        half alone; False is `lax.scan`. Or a plan of `rnnjax.tune`: what was fastest on this machine. On other shapes
+        than it was tuned for (floating leaves of the carry and of xs, and the length; with `checkpoint` that of a segment)
+        it acts as True, with one RuntimeWarning.
 
     The plan depends on shapes and dtypes only. Hoisted: what depends on x and constants alone; cheap elementwise steps
     stay in the loop unless they make what it reads smaller. Joined: products of one operand with several weights. Deferred:
@@ -72,8 +86,7 @@ def scan(
     >>> ys.shape
     (5, 2, 4)
     """
-    if fuse not in MODES:
-        raise ValueError(f"scan: fuse must be one of {MODES}, got {fuse!r}")
+    check_fuse("scan", fuse)
     options = dict(matmul_dtype=matmul_dtype, fuse=fuse)
     steps = steps_of(xs, length) if checkpoint is not None else None
     if checkpoint is not None and (segment := segment_length(checkpoint, max(steps or 1, 1))) < (steps or 1):
@@ -82,16 +95,67 @@ def scan(
             return scan(f, carry, x, n, reverse, unroll, **options)
 
         return scan_segments(piece, init, xs, steps or 0, segment, reverse)
-    traced = trace(f, init, xs, length, reverse, unroll)
+    how = Options(length, reverse, unroll, fuse, matmul_dtype)
+    key = None if jax.config.jax_disable_jit else key_of(how, init, xs)
+    if (ready := find(f, key)) is not None:
+        say(ready.says)
+        return ready.compiled(ready.consts, (init, xs))
+    traced = trace(f, init, xs, *how[:3])
     plan = make_plan(traced, fuse, matmul_dtype)
-    if plan.unknown:
-        warnings.warn(f"rnnjax.scan runs as jax.lax.scan: {plan.reason}", RuntimeWarning, 2)
+    say(plan.says)
+    if key is None or not may_keep(f, traced, plan, init, matmul_dtype):
+        return run_plan(f, traced, plan, init, xs, how)
+    ready = prepare(f, plan, init, xs, how)
+    keep(f, key, ready)
+    return ready.compiled(ready.consts, (init, xs))
+
+
+class Options(NamedTuple):
+    """The options of a call that its program depends on."""
+
+    length: int | None
+    reverse: bool
+    unroll: int | bool
+    fuse: bool | str | Tuned
+    matmul_dtype: Any
+
+
+def run_plan(f: Callable, traced: Traced, plan: Plan, init: PyTree, xs: PyTree, how: Options) -> tuple[PyTree, PyTree]:
+    """What a call gives."""
     if plan.sorted is None or plan.taps is None or traced.finish is None:
-        if matmul_dtype is None:
+        if how.matmul_dtype is None:
             return traced.plain()
-        return jax.lax.scan(lowered(f, matmul_dtype), init, xs, length, reverse, unroll)
+        return jax.lax.scan(lowered(f, how.matmul_dtype), init, xs, *how[:3])
     time = Time(traced.length, traced.reverse, traced.unroll)
     return traced.finish(run(plan.sorted, plan.taps, traced.init, traced.xs, time, plan.ways))
+
+
+def may_keep(f: Callable, traced: Traced, plan: Plan, init: PyTree, matmul_dtype: Any) -> bool:
+    """Whether an eager call may run next time as it is decided now."""
+    if plan.unknown or not has_weak_reference(f) or is_traced(list(constants(traced).values())):
+        return False
+    return not hands_on(traced, init) if plan.fused else matmul_dtype is None
+
+
+def prepare(f: Callable, plan: Plan, init: PyTree, xs: PyTree, how: Options) -> Ready:
+    """The program of an eager call. It holds `f` by a weak reference: both end together."""
+    ref = weakref.ref(f)
+
+    if not plan.fused:
+        return Ready(lambda _, given: jax.lax.scan(ref(), *given, *how[:3]), [], plan.says)
+    consts, traced = with_constants(lambda init, xs: trace(ref(), init, xs, *how[:3]), init, xs)
+
+    def loop(consts, given):
+        again = traced(consts, given)
+        return run_plan(ref(), again, make_plan(again, how.fuse, how.matmul_dtype), *given, how)
+
+    return Ready(jax.jit(loop), consts, plan.says)
+
+
+def say(text: str) -> None:
+    """A warning at the line that called `scan`."""
+    if text:
+        warnings.warn(text, RuntimeWarning, 3)
 
 
 def steps_of(xs: PyTree, length: int | None) -> int | None:
@@ -106,7 +170,7 @@ def explain(
     xs: PyTree = None,
     length: int | None = None,
     *,
-    fuse: bool | str = True,
+    fuse: bool | str | Tuned = True,
 ) -> Explanation:
     """What `scan` does with each product of a body: hoisted, deferred or left in the loop, and why.
 

@@ -1,4 +1,4 @@
-"""Step 4, plan: what is worth doing, from shapes and dtypes alone.
+"""Step 4, plan: what is worth doing, from shapes and dtypes alone, or as measured by `tune`.
 
 plain     nothing to hoist, nothing to defer and no readout: `lax.scan` as it is
 hoist     every product of x with constants; cheap steps on x stay in the loop unless they shrink what it reads
@@ -13,7 +13,7 @@ import dataclasses
 from typing import Any
 
 from rnnjax import _jax
-from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, nbytes, variables
+from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, Var, is_float, nbytes, variables
 from rnnjax.engine.rewrite import rewrite
 from rnnjax.engine.schedule import WHOLE, Ways
 from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, sort
@@ -24,20 +24,94 @@ JOIN = 16  # steps that make up for a copy of the weights
 MODES = (True, False, "all", "hoist", "defer")
 
 
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """The fastest way that `rnnjax.tune` measured, for ``fuse=``. Hashable; equal where it says and was tuned for the same.
+
+    fuse: as for `rnnjax.scan`; False is `jax.lax.scan`. ways: how a forward pass alone and a gradient go through time, None
+    where the shapes decide. gradient: what was measured. length, carry, xs: the steps and the floating types of the carry
+    and of one step's inputs it was tuned for, such as ``"float32[32,64]"``; on others it acts as ``fuse=True``, with one
+    warning. seconds: ``((way, seconds), ...)`` as measured on `device`, no part of what makes two plans equal.
+    """
+
+    fuse: bool | str
+    ways: Ways
+    gradient: bool
+    length: int
+    carry: tuple[str, ...]
+    xs: tuple[str, ...]
+    best: str = dataclasses.field(default="", compare=False)
+    seconds: tuple[tuple[str, float], ...] = dataclasses.field(default=(), compare=False, repr=False)
+    device: str = dataclasses.field(default="", compare=False)
+
+    def __str__(self) -> str:
+        kind = "value and gradient" if self.gradient else "forward alone"
+        return f"{self.best} ({kind}, tuned for {self.made_for}, on {self.device})"
+
+    @property
+    def made_for(self) -> str:
+        """Carry, inputs and steps in words."""
+        return in_words(self.length, self.carry, self.xs)
+
+    def fits(self, traced: Traced) -> bool:
+        """Whether it was tuned for the floating types and the length of this call."""
+        return (self.length, self.carry, self.xs) == types_of(traced)
+
+
+def types_of(traced: Traced) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
+    """(length, floating types of the carry, those of one step's inputs): what a tuned plan is bound to."""
+    ins = traced.graph.ins if traced.graph is not None else []
+    carry, xs = ins[: traced.num_carry], ins[traced.num_carry :]
+    return traced.length, floating_types(carry), floating_types(xs)
+
+
+def floating_types(values: list[Var]) -> tuple[str, ...]:
+    """Such as `("float32[2,4]",)`; masks, tokens and keys beside them are left out."""
+    return tuple(f"{v.dtype}[{','.join(map(str, v.shape))}]" for v in values if is_float(v))
+
+
+def in_words(length: int, carry: tuple[str, ...], xs: tuple[str, ...]) -> str:
+    """Such as `5 steps, carry float32[2,4], x float32[2,3]`."""
+    return f"{length} steps, carry {' '.join(carry) or 'without floats'}, x {' '.join(xs) or 'without floats'}"
+
+
+def check_fuse(who: str, fuse: Any) -> None:
+    """Raises ValueError for what is neither a mode nor a plan."""
+    if not (isinstance(fuse, (bool, Tuned)) or (isinstance(fuse, str) and fuse in MODES)):
+        raise ValueError(f"{who}: fuse must be one of {MODES} or a plan of rj.tune, got {fuse!r}")
+
+
 @dataclasses.dataclass
 class Plan:
     """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `unknown`: a form that this library
-    has not met."""
+    has not met. `source`: where the way comes from, if it was tuned; `misfit`: what speaks against a tuned plan here."""
 
     reason: str
     sorted: Sorted | None = None
     taps: Taps | None = None
     ways: Ways = WHOLE
     unknown: bool = False
+    source: str = ""
+    misfit: str = ""
+
+    @property
+    def fused(self) -> bool:
+        """Whether it is not `lax.scan` as it is."""
+        return self.sorted is not None and self.taps is not None
+
+    @property
+    def says(self) -> str:
+        """The warning that a user gets, or an empty string."""
+        if self.unknown:
+            return f"rnnjax.scan runs as jax.lax.scan: {self.reason}"
+        cure = "; it acts as fuse=True here: call rj.tune with these shapes"
+        return f"rnnjax.scan: {self.misfit}{cure}" if self.misfit else ""
 
 
-def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Plan:
+def make_plan(traced: Traced, fuse: bool | str | Tuned, matmul_dtype: Any = None) -> Plan:
     """Decide. `fuse` and `matmul_dtype` as for `scan`."""
+    if isinstance(fuse, Tuned):
+        return tuned_plan(traced, fuse, matmul_dtype)
     if fuse is False:
         return Plan("fuse=False")
     if traced.graph is None:
@@ -48,6 +122,17 @@ def make_plan(traced: Traced, fuse: bool | str, matmul_dtype: Any = None) -> Pla
         return decide(traced, traced.graph, fuse, matmul_dtype)
     except _jax.Unsupported as error:
         return Plan(str(error), unknown=True)
+
+
+def tuned_plan(traced: Traced, tuned: Tuned, matmul_dtype: Any) -> Plan:
+    """As it was tuned; where it was tuned for others, as the shapes say."""
+    if traced.graph is not None and not tuned.fits(traced):
+        misfit = f"the plan was tuned for {tuned.made_for}, got {in_words(*types_of(traced))}"
+        return dataclasses.replace(make_plan(traced, True, matmul_dtype), misfit=misfit)
+    plan = make_plan(traced, tuned.fuse, matmul_dtype)
+    if tuned.fuse is False:
+        plan.reason = "as tuned"
+    return dataclasses.replace(plan, ways=tuned.ways, source=f"rj.tune: {tuned}")
 
 
 def decide(traced: Traced, graph: Graph, fuse: bool | str, matmul_dtype: Any) -> Plan:
