@@ -1,7 +1,8 @@
 """How many kernels a step takes: counted in the compiled program, as each costs some 50 ns to start on a CPU.
 
 A kernel is an instruction of a while loop's body that runs by itself: a fusion, a product, a call, a copy. Bodies within
-bodies (time cut into blocks) count as often as they run. Used by `naive.py` for its column; alone it prints what they are.
+bodies (time cut into blocks) count as often as they run; a small loop that XLA compiles into a single kernel counts as that
+one, if it stands in another loop, and else as none. Used by `naive.py` for its column; alone it prints what they are.
 
     python benchmarks/kernels.py [--quick] [--cells lstm] [--rows 0,1] [--modes train]
 """
@@ -30,6 +31,7 @@ FREE = {
 HEAD = re.compile(r"^(?P<entry>ENTRY )?%?(?P<name>[\w.-]+) (?:\(.*\) -> .*)?\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?[\w.-]+ = .*?\s(?P<opcode>[a-z][\w-]*)\(")
 BODY = re.compile(r"body=%?([\w.-]+)")
+SMALL = 'xla_cpu_small_call="true"'
 TRIPS = re.compile(r"known_trip_count\W+n\W+(\d+)")
 
 
@@ -50,7 +52,12 @@ def in_loops(parts: dict[str, list[str]], name: str, times: int, length: int) ->
         if opcode == "while" and (body := BODY.search(line)):
             trips = TRIPS.search(line)
             found += in_loops(parts, body[1], max(times, 1) * (int(trips[1]) if trips else length), length)
-        elif opcode == "call" and (inner := re.search(r"to_apply=%?([\w.-]+)", line)) and loops(parts[inner[1]]):
+        elif (
+            opcode == "call"
+            and SMALL not in line
+            and (inner := re.search(r"to_apply=%?([\w.-]+)", line))
+            and loops(parts[inner[1]])
+        ):
             found += in_loops(parts, inner[1], times, length)
         elif times and opcode not in FREE:
             found[opcode] += times
