@@ -245,6 +245,26 @@ def partitioned(value: Any) -> bool:
     return any(size > 1 and kind != jax.sharding.AxisType.Manual for kind, size in axes)
 
 
+def placement(value: Any) -> Any:
+    """Where an array, or what a `ShapeDtypeStruct` stands for, is split by an explicit mesh; None where it is not."""
+    sharding = (value if isinstance(value, jax.ShapeDtypeStruct) else jax.typeof(value)).sharding
+    spec = getattr(sharding, "spec", ())
+    return sharding if any(axis is not None for axis in spec) else None
+
+
+def step_type(stack: Any) -> jax.ShapeDtypeStruct:
+    """The type of one step of a stack: without the leading axis, placed as the stack is."""
+    at = placement(stack)
+    where = None if at is None else jax.sharding.NamedSharding(at.mesh, jax.sharding.PartitionSpec(*at.spec[1:]))
+    return jax.ShapeDtypeStruct(stack.shape[1:], stack.dtype, sharding=where)
+
+
+def place_as(array: Any, like: Any) -> Any:
+    """The same values, split by an explicit mesh as `like` is."""
+    at = placement(like)
+    return array if at is None or placement(array) == at else jax.reshard(array, at)
+
+
 def perhaps_split(aval: Any, axis: int) -> bool:
     """Whether an axis of a value lies on several devices. An automatic mesh does not say: with two axes it may."""
     sharding = aval.sharding

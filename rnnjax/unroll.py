@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax._jax import vary_over, varying_axes
+from rnnjax._jax import place_as, step_type, vary_over, varying_axes
 from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, prepare, sequence_key
 from rnnjax.engine import scan
 
@@ -184,9 +184,9 @@ def select(flag: jax.Array, yes: Any, no: Any) -> Any:
 
 
 def _typed_as(a: Any, like: jax.Array) -> jax.Array:
-    """``a`` in the dtype of ``like``, differing between devices where ``like`` does."""
+    """``a`` in the dtype of ``like``, placed as ``like`` and differing between devices where it does."""
     a = a if getattr(a, "dtype", None) == like.dtype else jnp.asarray(a).astype(like.dtype)
-    return vary_over(a, varying_axes(like))
+    return place_as(vary_over(a, varying_axes(like)), like)
 
 
 def zero_invalid(cell: Any, ys: Any, valid: jax.Array | None) -> Any:
@@ -206,8 +206,8 @@ def zero_invalid(cell: Any, ys: Any, valid: jax.Array | None) -> Any:
 
 
 def one_step(steps: Step) -> Step:
-    """Shapes of a single step, as ShapeDtypeStructs."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), steps)
+    """Types of a single step, as ShapeDtypeStructs."""
+    return jax.tree.map(step_type, steps)
 
 
 def start_carry(cell: Any, params: Params, carry: Carry | None, steps: Step) -> tuple[Carry, Carry]:
@@ -245,20 +245,25 @@ def _blank_step(xs: Any) -> Any:
 
 
 def _settle(cell: Any, params: Params, start: Carry, step: Step, flags: jax.Array | None) -> Carry:
-    """``start`` in the dtype that the step's carry has, so that the loop keeps one dtype; checks structure and shapes."""
-    for _ in range(2):
+    """``start`` in the dtype and the place that the step's carry has, so that the loop keeps one type; checks structure
+    and shapes. One part may bring the next to a wider dtype, so until nothing changes."""
+    while True:
         out = jax.eval_shape(lambda p, c, s: call_step(cell, p, c, s.x, s.key), params, start, step)
         if not (isinstance(out, tuple) and len(out) == 2):
             raise TypeError(f"{name_of(cell)}: a step must return (carry, y), got {jax.tree.structure(out)}")
         _check_same(cell, start, out[0])
-        wanted = [_promoted(a, b) for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(out[0]), strict=True)]
-        if all(a.dtype == d for a, d in zip(jax.tree.leaves(start), wanted, strict=True)):
+        before, start = start, jax.tree.map(_moved_to, start, out[0])
+        if all(a is b for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(start), strict=True)):
             break
-        leaves = [a if a.dtype == d else a.astype(d) for a, d in zip(jax.tree.leaves(start), wanted, strict=True)]
-        start = jax.tree.unflatten(jax.tree.structure(start), leaves)
     if flags is not None:
         _check_batched(cell, start, flags.shape[1:])
     return start
+
+
+def _moved_to(a: jax.Array, b: Any) -> jax.Array:
+    """``a`` as ``b`` needs it; ``a`` itself where that is so already."""
+    dtype = _promoted(a, b)
+    return place_as(a if a.dtype == dtype else a.astype(dtype), b)
 
 
 def _promoted(a: jax.Array, b: Any) -> Any:

@@ -272,9 +272,11 @@ def total(parts: list[Any]) -> Any:
 def side_by_side(columns: list[list[Any]], tap: Tap) -> jax.Array:
     """The sums of the columns along the tap's axis, zeros where a column is empty."""
     axis = tap.axis + 1  # after time
-    lead = [(*d.shape[:axis], 1, *d.shape[axis + 1 :]) for column in columns for d in column]
+    parts = [d for column in columns for d in column]
+    lead = [(*d.shape[:axis], 1, *d.shape[axis + 1 :]) for d in parts]
     shape = jnp.broadcast_shapes(*lead)
     shapes = [(*shape[:axis], size, *shape[axis + 1 :]) for size in tap.sizes]
     zero = jnp.zeros((), tap.point.dtype)
     filled = [jnp.broadcast_to(total(c) if c else zero, n) for c, n in zip(columns, shapes, strict=True)]
-    return jnp.concatenate(filled, axis)
+    like = max(parts, key=lambda d: d.size)
+    return jnp.concatenate([_jax.place_as(f, like) for f in filled], axis)
