@@ -1,8 +1,8 @@
 """The constants of the engine's cost model, measured on this machine and printed beside those in the code.
 
-    python benchmarks/constants.py [--repeats 15] [--only CLIFF,FAULT] [--json FILE]
+    python benchmarks/constants.py [--repeats 41] [--only CLIFF,FAULT] [--json FILE]
 
-Two to three minutes on a quiet machine. Units: ns and ps are nano- and picoseconds, per byte, per floating-point operation,
+About a minute on a quiet machine. Units: ns and ps are nano- and picoseconds, per byte, per floating-point operation,
 per array and step. The programs stand in `probes.py`, one for each constant.
 """
 
@@ -44,8 +44,8 @@ CONSTANTS = (
     Constant(schedule, "CUT", "share", "a weight's gradient by blocks of 512 rows: what is lost against one product", probes.cut),
     Constant(schedule, "STEP", "ns/flop", "a product in a loop against the same over T*B rows", probes.step),
     Constant(schedule, "CURVE", "ns/byte", "tanh and logistic over 4 MiB, all cores", probes.curve),
-    Constant(schedule, "KERNEL", "ns", "eight tiny arrays more stacked by a loop with a product, per array and step", probes.kernel),
-    Constant(schedule, "START", "ns", "two loops and three tiny products in a loop over 64 blocks against one", probes.start),
+    Constant(schedule, "KERNEL", "ns", "eight tiny arrays more stacked by a loop, per array and step", probes.kernel),
+    Constant(schedule, "START", "ns", "two loops and three tiny products, for each of 64 blocks against once", probes.start),
     Constant(schedule, "BLOCK", "bytes", "the block up to which writing and reading it back stays cheap", probes.block),
     Constant(batch, "WIDE", "bytes", "the output up to which a product cut into four is as fast as four", probes.wide),
     Constant(residuals, "STORE", "ps/byte", "an array more stacked in a loop and read back in another", probes.store),
@@ -80,7 +80,7 @@ def text(value: float | None, unit: str) -> str:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=15, help="timings of each program; the median counts")
+    parser.add_argument("--repeats", type=int, default=41, help="timings of each program; the median counts")
     parser.add_argument("--only", default="", help="only these constants, comma separated")
     parser.add_argument("--json", type=Path, help="a file for the numbers and the machine")
     return parser.parse_args()

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from floor import once, steps
 from jax import lax
 
@@ -42,6 +43,19 @@ def run(f: Callable, *args: Any) -> Turn:
 def floats(size: int) -> jax.Array:
     """An array of so many bytes."""
     return jnp.full((size // 4,), 0.5)
+
+
+def loop(body: Callable, c: Any, xs: Any = None, length: int | None = None, reverse: bool = False) -> tuple[Any, Any]:
+    """`lax.scan` with a small product beside the body, as a recurrent loop has one: XLA may compile a loop that has none, or
+    one of one row, into a single kernel (JAX 0.12 does), and then nothing in it costs what it costs in a real one."""
+    w = np.full((64, 64), 1 / 64, np.float32)
+
+    def step(cz, x):
+        c, y = body(cz[0], x)
+        return (c, cz[1] @ w), y
+
+    (c, z), ys = lax.scan(step, (c, jnp.ones((8, 64))), xs, length=length, reverse=reverse)
+    return jax.tree.map(lambda a: a + z[0, 0], c), ys  # or the product would be dropped
 
 
 def largest(sizes: Sequence[int], costs: Sequence[float], most: float) -> int:
@@ -117,14 +131,14 @@ def back(c: jax.Array, y: jax.Array) -> tuple[jax.Array, None]:
 
 def there_and_back(x: jax.Array, length: int) -> jax.Array:
     """One loop stacks its state, another reads the stack."""
-    c, ys = lax.scan(forth, x, None, length=length)
-    return lax.scan(back, c, ys, reverse=True)[0]
+    c, ys = loop(forth, x, None, length)
+    return loop(back, c, ys, reverse=True)[0]
 
 
 def by_blocks(x: jax.Array, length: int, blocks: int) -> jax.Array:
     """The same with all blocks stacked first, then read, block by block: each stack is copied once more each way."""
-    c, ys = lax.scan(lambda c, _: lax.scan(forth, c, None, length=length // blocks), x, None, length=blocks)
-    return lax.scan(lambda c, y: lax.scan(back, c, y, reverse=True), c, ys, reverse=True)[0]
+    c, ys = lax.scan(lambda c, _: loop(forth, c, None, length // blocks), x, None, length=blocks)
+    return lax.scan(lambda c, y: loop(back, c, y, reverse=True), c, ys, reverse=True)[0]
 
 
 def copy(repeats: int) -> float:
@@ -144,8 +158,8 @@ def start(repeats: int) -> float:
 
     def one(c, x):  # hoist, loop forth, loop back, gradient
         h = (x.reshape(-1, n) @ w).reshape(x.shape)
-        c, ys = lax.scan(lambda c, h: (c * 0.9 + h, c), c, h)
-        _, ds = lax.scan(lambda c, y: (c * 0.9 + y, c), c, ys, reverse=True)
+        c, ys = loop(lambda c, h: (c * 0.9 + h, c), c, h)
+        _, ds = loop(lambda c, y: (c * 0.9 + y, c), c, ys, reverse=True)
         x, d = x.reshape(-1, n), ds.reshape(-1, n)
         return c + (x.T @ d)[:8] + (d.T @ x)[:8], None
 
@@ -169,18 +183,14 @@ def block(repeats: int) -> int:
 
 
 def kernel(repeats: int) -> float:
-    """Eight arrays of 128 bytes more to store, per array and step, in a loop with a product of 8 rows."""
+    """Eight arrays of 128 bytes more to store, per array and step."""
     length, more = 2000, 8
-    w = jnp.eye(64)
 
     def program(k: int) -> Turn:
-        def step(c, _):
-            big, small = c
-            return (big @ w, small * 0.999), [small * (1 + j) for j in range(k)]
+        step = lambda c, _: (c * 0.999, [c * (1 + j) for j in range(k)])
+        return run(lambda c: loop(step, c, None, length), floats(128))
 
-        return run(lambda *c: lax.scan(step, c, None, length=length), jnp.ones((8, 64)), floats(128))
-
-    none, all_ = ns(repeats, program(0), program(more))  # without the product JAX 0.12 makes the loop a single kernel
+    none, all_ = ns(repeats, program(0), program(more))
     return (all_ - none) / (length * more)
 
 
@@ -237,8 +247,8 @@ def wide(repeats: int) -> int:
 def hoisted(repeats: int, total: int, size: int) -> float:
     """Nanoseconds per byte: made for all steps at once and read in the loop, against made in the loop; `size` bytes a step."""
     a, b = floats(total // size * 4), floats(size)
-    ahead = lambda a, b: lax.scan(lambda c, x: (c * 0.5 + x, None), b, a[:, None] + b)[0]
-    inside = lambda a, b: lax.scan(lambda c, x: (c * 0.5 + (x + b), None), b, a)[0]
+    ahead = lambda a, b: loop(lambda c, x: (c * 0.5 + x, None), b, a[:, None] + b)[0]
+    inside = lambda a, b: loop(lambda c, x: (c * 0.5 + (x + b), None), b, a)[0]
     slow, fast = ns(repeats, run(ahead, a, b), run(inside, a, b))
     return (slow - fast) / total
 
@@ -292,8 +302,8 @@ def store(repeats: int) -> float:
         out = lambda c, _: (c * 0.999, [c * (1 + j) for j in range(k)])
 
         def f(x):
-            c, ys = lax.scan(out, x, None, length=LENGTH)
-            return lax.scan(lambda c, y: (sum(y, c), None), c, ys, reverse=True)[0]
+            c, ys = loop(out, x, None, LENGTH)
+            return loop(lambda c, y: (sum(y, c), None), c, ys, reverse=True)[0]
 
         return f
 
@@ -304,7 +314,7 @@ def read(repeats: int) -> float:
     """A loop reads an array more, of what lies there anyway."""
 
     def program(k: int) -> Callable:
-        return lambda x, *ys: lax.scan(lambda c, y: (sum(y, c), None), x, ys[:k], reverse=True)[0]
+        return lambda x, *ys: loop(lambda c, y: (sum(y, c), None), x, ys[:k], reverse=True)[0]
 
     return slope(repeats, program, 4, state(), *(jnp.full((LENGTH, *STATE), 1.0 + j) for j in range(5)))
 
@@ -315,7 +325,7 @@ def stack(repeats: int) -> float:
     def program(k: int) -> Callable:
         def f(x, a):
             ys = [a[:, None, None] * (1 + j) + x for j in range(k)]
-            return lax.scan(lambda c, y: (sum(y, c), None), x, ys)[0]
+            return loop(lambda c, y: (sum(y, c), None), x, ys)[0]
 
         return f
 
@@ -339,6 +349,6 @@ def chain(repeats: int, f: Callable, more: int) -> float:
                 c = f(c)
             return c, None
 
-        return lambda x: lax.scan(body, x, None, length=LENGTH)[0]
+        return lambda x: loop(body, x, None, LENGTH)[0]
 
     return slope(repeats, program, more, state())
