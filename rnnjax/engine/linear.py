@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from jax import lax
 
 from rnnjax import _jax
 from rnnjax.engine import residuals
+from rnnjax.engine.batchable import batchable
 from rnnjax.engine.graph import (
     Atom,
     Eqn,
@@ -91,32 +91,6 @@ def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: lis
     graph = to_graph(closed)
     ins = take(graph.ins, groups)
     return Step(batchable(graph, [v for dots in ins[3:] for v in dots]), ins, take(graph.outs, shape))
-
-
-def batchable(graph: Graph, dots: list[Var]) -> Graph:
-    """The graph of something linear in `dots`, made so that it can be batched and transposed after: the loop's rule runs
-    inside a `vmap` that is inside a `grad`."""
-    moving = depends(graph.eqns, dots)
-
-    def guard(eqn: Eqn) -> Eqn:
-        if not any(v in moving for v in variables(eqn.ins)) or not _jax.delicate(eqn.primitive, eqn.params):
-            return eqn
-        avals = [a.aval for a in eqn.ins], [v.aval for v in eqn.outs]
-        primitive, params = _jax.as_linear(eqn.primitive, eqn.params, *avals, eqn.context)
-        return dataclasses.replace(eqn, primitive=primitive, params=params)
-
-    return dataclasses.replace(graph, eqns=[guard(e) for e in graph.eqns])
-
-
-def push_forward(f: Callable[..., list], primals: list, tangents: list, eqns: list[Eqn]) -> list:
-    """The tangents of `f(*primals)`, a flat list, for tangents of all of them; `eqns`: what `f` runs."""
-    if not any(_jax.delicate(e.primitive, e.params) for e in eqns):
-        return jax.jvp(f, primals, tangents)[1]
-    graph = to_graph(jax.make_jaxpr(lambda p, t: jax.jvp(f, p, t)[1])(primals, tangents))
-    dots = graph.ins[len(primals) :]
-    env = {**graph.consts, **dict(zip(graph.ins, [*primals, *tangents], strict=True))}
-    evaluate(batchable(graph, dots).eqns, env)
-    return [read(env, a) for a in graph.outs]
 
 
 def take(flat: list, groups: Any) -> list[list]:

@@ -10,7 +10,8 @@ from jax.custom_derivatives import SymbolicZero
 
 from rnnjax import _jax
 from rnnjax.engine.batch import hoist
-from rnnjax.engine.graph import Var, depends, is_float
+from rnnjax.engine.batchable import push_forward
+from rnnjax.engine.graph import Var, alive, depends, is_float
 from rnnjax.engine.linear import Interface, Live
 from rnnjax.engine.sort import Sorted
 from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
@@ -61,7 +62,8 @@ class Tangents:
             return hoist(self.s, self.moving, {**known, **dict(zip(names, consts, strict=True))}, every)
 
         at = [known[v] for v in names], [xs[where[v]] for v in self.xs]
-        return dict(zip(self.moving, jax.jvp(values, at, ([*self.consts.values()], dxs))[1], strict=True))
+        dots = push_forward(values, at, ([*self.consts.values()], dxs), alive(self.s.ahead, self.moving))
+        return dict(zip(self.moving, dots, strict=True))
 
     def make_taps(self, d1: dict, given: dict, steps: int) -> list:
         """`d hoisted + d bias + a @ dW` of each live tap, for all steps at once."""

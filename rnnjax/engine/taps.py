@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rnnjax import _jax
 from rnnjax.engine.batch import run_stacked
+from rnnjax.engine.batchable import push_forward
 from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
 from rnnjax.engine.sort import Sorted
 
@@ -240,7 +241,7 @@ def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any], over: lis
         out = run_stacked(eqn, [read(inner, a) for a in eqn.ins], over)
         return [out[n] for n in floats]
 
-    _, out = jax.jvp(of, ([env[v] for v in names],), ([dot[v] for v in names],))
+    out = push_forward(of, ([env[v] for v in names],), ([dot[v] for v in names],), [eqn])
     found = dict(zip(floats, out, strict=True))
     return [found.get(n) for n in range(len(eqn.outs))]
 
