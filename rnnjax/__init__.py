@@ -85,7 +85,7 @@ from rnnjax.cells import (
     UnICORNN,
     UnitaryRNN,
 )
-from rnnjax.engine import explain, scan
+from rnnjax.engine import explain, scan, tune
 from rnnjax.layers import RNN, Bidirectional, BidirectionalCarry, Sequential
 from rnnjax.unroll import unroll
 from rnnjax.wrappers import (
@@ -227,6 +227,7 @@ __all__ = [
     "sharding",
     "testing",
     "train",
+    "tune",
     "unroll",
     "wrappers",
 ]

@@ -47,12 +47,13 @@ class Explanation:
 
 def make_explanation(traced: Traced, plan: Plan) -> Explanation:
     """What a plan does with a traced body."""
+    source = "".join(f"\n{line}" for line in (plan.source, plan.misfit) if line)
     if plan.sorted is None:
         rows = plain_rows(traced.graph, plan.reason) if traced.graph is not None else ()
-        return Explanation(tuple(rows), f"plain lax.scan: {plan.reason}", False)
+        return Explanation(tuple(rows), f"plain lax.scan: {plan.reason}{source}", False)
     rows = tuple(fused_rows(plan.sorted, plan))
     if plan.taps is None:
-        return Explanation(rows, f"plain lax.scan: {plan.reason}", False)
+        return Explanation(rows, f"plain lax.scan: {plan.reason}{source}", False)
     s = plan.sorted
     taps = len(plan.taps.taps)
     decision = (
@@ -60,14 +61,18 @@ def make_explanation(traced: Traced, plan: Plan) -> Explanation:
         f"{taps} stored cotangent{'s serve' if taps != 1 else ' serves'} all deferred gradients\n"
         f"a gradient goes through time {through_time(gradient_schedule(plan, traced.length), traced.length)}"
     )
-    return Explanation(rows, decision, True)
+    if plan.ways.forward is not None and plan.source:
+        decision += f"\na forward pass alone goes {through_time(plan.ways.forward, traced.length, gradient=False)}"
+    return Explanation(rows, decision + source, True)
 
 
-def through_time(way: Schedule, length: int) -> str:
-    """A schedule in words."""
+def through_time(way: Schedule, length: int, gradient: bool = True) -> str:
+    """A schedule in words: of a gradient, or of a forward pass alone."""
     if not way.hoist:
         return "whole, its inputs made step by step"
     where = "whole" if way.blocks == 1 else f"in {way.blocks} blocks of {length // way.blocks} steps"
+    if not gradient:
+        return where
     return f"{where}, {'made again from the carries alone' if way.replay else 'what is costly kept'}"
 
 
