@@ -11,7 +11,7 @@ import numpy as np
 
 from rnnjax._jax import place_as, step_type, vary_over, varying_axes
 from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, prepare, sequence_key
-from rnnjax.engine import scan
+from rnnjax.engine import Tuned, check_fuse, scan
 
 METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk")
 
@@ -43,6 +43,7 @@ def unroll(
     truncate: int | None = None,
     matmul_dtype: Any = None,
     method: str = "scan",
+    fuse: bool | str | Tuned = True,
 ) -> tuple[Carry, Any]:
     """Rolls ``cell`` over the time axis of ``xs`` and returns ``(last carry, ys)``, as `jax.lax.scan` does.
 
@@ -65,6 +66,9 @@ def unroll(
     matmul_dtype: operands of products with weights in this dtype, sums in float32; everything else unchanged.
     method: "scan", "loop" (a plain Python loop, the definition), "associative" (cells linear in time), "deer",
         "quasi_deer", "elk" (Newton's method in parallel over time, any cell: `rnnjax.parallel.newton`).
+    fuse: for method="scan", as in `rnnjax.scan`: how the loop is taken apart, or a plan of `rnnjax.tune` for the bare step,
+        ``rj.tune(lambda h, x: cell(params, h, x), carry, xs)``; layers of a stack that differ in size act as fuse=True, with
+        a warning each.
 
     What lies in masked steps, NaN included, changes nothing: neither values nor gradients.
     Errors: ValueError/TypeError naming the cell, the argument, what was expected and what came, at trace time.
@@ -78,12 +82,13 @@ def unroll(
     [1.0, 1.5, 1.75]
     """
     check_choice("unroll", "method", method, METHODS)
+    _check_fuse(cell, fuse, method)
     _check_checkpoint(cell, checkpoint)
     params, steps, time = prepared_steps(
         cell, params, xs, lengths=lengths, mask=mask, reset=reset, reverse=reverse, time_axis=time_axis, key=key,
         truncate=truncate,
     )  # fmt: skip
-    how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype)
+    how = dict(reverse=reverse, unroll=unroll, checkpoint=checkpoint, matmul_dtype=matmul_dtype, fuse=fuse)
     carry, ys = roll(cell, params, carry, steps, time, method, how)
     return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys) if time_axis else ys
 
@@ -382,6 +387,14 @@ def _check_checkpoint(cell: Any, checkpoint: Any) -> None:
     whole = isinstance(checkpoint, int) and not isinstance(checkpoint, bool) and checkpoint >= 1
     if not (checkpoint is None or checkpoint == "sqrt" or whole):
         raise ValueError(f'{name_of(cell)}: checkpoint must be None, an int >= 1 or "sqrt", got {checkpoint!r}')
+
+
+def _check_fuse(cell: Any, fuse: Any, method: str) -> None:
+    check_fuse("unroll", fuse)
+    if method != "scan" and fuse is not True:
+        raise ValueError(
+            f"{name_of(cell)}: fuse= belongs to method='scan', got fuse={fuse!r} with method={method!r}; drop one of them"
+        )
 
 
 def _cuts(cell: Any, every: int | None, time: int, reverse: bool, lengths: Any) -> jax.Array | None:
