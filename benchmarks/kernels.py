@@ -99,7 +99,7 @@ def measure(cell: str, shape: Any, mode: str) -> dict[str, Any]:
         found = kernels(make_step(cell, side, mode).lower(*args).compile().as_text(), shape[0])
         row[name] = found.total() / shape[0]
         row[f"{name}: which"] = ", ".join(f"{n / shape[0]:.1f} {opcode}" for opcode, n in found.most_common())
-    return row | {"ratio": row["lax.scan"] / row["rnnjax"]}
+    return row
 
 
 def main() -> None:
