@@ -3,8 +3,9 @@
     python benchmarks/naive.py [--quick] [--cells lstm,gru] [--rows 0,1] [--runs 3] [--no-kernels]
 
 `floor`: the row's products alone at the rates measured beside it (benchmarks/floor.py); `of floor`: the share reached.
-`kernels`: what XLA starts per time step, rnnjax / lax.scan (benchmarks/kernels.py); 0 where a whole loop is one kernel. With `--runs 3` every row is measured
-three times, far apart, and its run with the median ratio is what counts: not below 1.0 where that is at least 0.97.
+`kernels`: what XLA starts per time step, rnnjax / lax.scan (benchmarks/kernels.py); 0 where a whole loop is one kernel. With
+`--runs 3` every row is measured three times, far apart, and its run with the median ratio is what counts: not below 1.0 where
+that is at least 0.97.
 """
 
 from __future__ import annotations
