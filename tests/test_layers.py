@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
+from rnnjax import _jax
+from rnnjax.engine import Tuned
+from rnnjax.engine.schedule import Schedule, Ways
 
 T, B, I, H = 5, 3, 2, 4
 LENGTHS = np.array([5, 2, 4])
@@ -135,6 +138,28 @@ def test_one_to_many_many_to_one_and_encoder_decoder():
         want.append(x)
     np.testing.assert_allclose(generated, jnp.stack(want), atol=1e-6)
     np.testing.assert_allclose(decoded[0], cell(params, carry, many_to_one)[1], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "lengths", "warned"),
+    [
+        (rj.RNN(rj.GRU(H)), [2, 3], 0),
+        (rj.RNN(rj.Stack(rj.GRU(H), rj.GRU(H))), [2, 3, 6], 1),
+        (rj.Bidirectional(rj.GRU(H), merge="sum"), [2, 3, 2, 3], 0),
+        (rj.Sequential(rj.RNN(rj.GRU(H)), rj.RNN(rj.Elman(H), reverse=True)), [2, 3, 6], 1),
+    ],
+    ids=repr,
+)
+def test_a_plan_goes_to_the_cells_whose_shapes_it_was_tuned_for(layer, lengths, warned, recwarn):
+    """Blocks of three steps where x has I features; the layers above read H, and warn."""
+    plan = Tuned(True, Ways(Schedule(2), Schedule(2)), True, 6, (f"float32[{B},{H}]",), (f"float32[{B},{I}]",))
+    xs = jax.random.normal(jax.random.key(0), (6, B, I))
+    params = layer.init(jax.random.key(1), xs[0])
+    jaxpr = jax.make_jaxpr(lambda xs: layer(params, xs, fuse=plan))(xs).jaxpr
+    assert [_jax.loop_of_scan(e).length for e in _jax.equations(jaxpr) if e.primitive.name == "scan"] == lengths
+    assert [w.category for w in recwarn.list] == [RuntimeWarning] * warned
+    got, want = layer(params, xs, fuse=plan), layer(params, xs, method="loop")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
 
 
 def test_messages():

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
+from rnnjax import _jax
+from rnnjax.engine import Tuned
+from rnnjax.engine.schedule import Schedule, Ways
 
 T, B, I, H = 6, 3, 2, 4
 CELL = rj.GRU(H)
@@ -153,6 +156,51 @@ def test_ensembles_by_vmap_over_parameters():
     for n in range(2):
         one = rj.unroll(CELL, jax.tree.map(lambda a, n=n: a[n], many), XS)[1]
         np.testing.assert_allclose(ys[n], one, atol=1e-6)
+
+
+# -- fuse --------------------------------------------------------------------------------------------------------------
+
+BLOCKS = Tuned(True, Ways(Schedule(3), Schedule(3)), True, T, ("float32[3,4]",), ("float32[3,2]",))  # of two steps
+
+
+def loops(f, *args):
+    """The lengths of all loops, and how many products stand in them."""
+    scans = [e for e in _jax.equations(jax.make_jaxpr(f)(*args).jaxpr) if e.primitive.name == "scan"]
+    inside = [e for s in scans for e in _jax.equations(_jax.open_jaxpr(_jax.loop_of_scan(s).body)[0])]
+    return [_jax.loop_of_scan(s).length for s in scans], sum(e.primitive.name == "dot_general" for e in inside)
+
+
+def test_fuse_reaches_the_loop():
+    run = lambda fuse: loops(lambda xs: rj.unroll(CELL, PARAMS, xs, fuse=fuse), XS)
+    assert run(True) == ([T], 1) and run(False) == ([T], 2)  # h @ U in the loop; x @ W too
+    assert run(BLOCKS)[0] == [3, 2]
+
+
+@pytest.mark.parametrize(
+    "how", [{}, dict(lengths=jnp.array([6, 0, 3])), dict(reset=jnp.ones((T, B), bool)), dict(reverse=True)]
+)
+def test_a_plan_for_the_bare_step_holds_under_every_option(how, recwarn):
+    got = jax.jit(lambda p, xs: rj.unroll(CELL, p, xs, fuse=BLOCKS, **how))(PARAMS, XS)
+    want = rj.unroll(CELL, PARAMS, XS, method="loop", **how)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, want)
+    assert loops(lambda xs: rj.unroll(CELL, PARAMS, xs, fuse=BLOCKS, **how), XS)[0] == [3, 2]
+    assert not recwarn.list
+
+
+def test_tuned_on_the_bare_step_as_documented(recwarn):
+    plan = rj.tune(lambda h, x: CELL(PARAMS, h, x), jnp.zeros((B, H)), XS, gradient=False, verbose=False)
+    got = rj.unroll(CELL, PARAMS, XS, fuse=plan)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), got, rj.unroll(CELL, PARAMS, XS, method="loop")
+    )
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("fuse", [False, "hoist", BLOCKS])
+@pytest.mark.parametrize("method", ["loop", "associative", "deer", "quasi_deer", "elk"])
+def test_fuse_belongs_to_scan(method, fuse):
+    with pytest.raises(ValueError, match=rf"GRU\(4\): fuse= belongs to method='scan', got .* with method='{method}'"):
+        rj.unroll(CELL, PARAMS, XS, method=method, fuse=fuse)
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
