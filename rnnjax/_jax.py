@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
 from jax.custom_derivatives import SymbolicZero
 from jax.extend import core as jex_core
 from jax.interpreters import ad, batching, mlir
@@ -246,8 +247,8 @@ def partitioned(value: Any) -> bool:
 
 
 def placement(value: Any) -> Any:
-    """Where an array, or what a `ShapeDtypeStruct` stands for, is split by an explicit mesh; None where it is not."""
-    sharding = (value if isinstance(value, jax.ShapeDtypeStruct) else jax.typeof(value)).sharding
+    """Where an array, or what its type stands for, is split by an explicit mesh; None where it is not."""
+    sharding = (value if isinstance(value, (jax.ShapeDtypeStruct, ShapedArray)) else jax.typeof(value)).sharding
     spec = getattr(sharding, "spec", ())
     return sharding if any(axis is not None for axis in spec) else None
 
@@ -257,6 +258,14 @@ def step_type(stack: Any) -> jax.ShapeDtypeStruct:
     at = placement(stack)
     where = None if at is None else jax.sharding.NamedSharding(at.mesh, jax.sharding.PartitionSpec(*at.spec[1:]))
     return jax.ShapeDtypeStruct(stack.shape[1:], stack.dtype, sharding=where)
+
+
+def place_batch_as(array: Any, like: Any, batch: int) -> Any:
+    """The same values, the first `batch` axes split by an explicit mesh as those of `like` are."""
+    at = placement(like)
+    if at is None or placement(array) is not None:
+        return array
+    return jax.reshard(array, jax.sharding.NamedSharding(at.mesh, jax.sharding.PartitionSpec(*at.spec[:batch])))
 
 
 def place_as(array: Any, like: Any) -> Any:
@@ -303,13 +312,17 @@ low_product_p = Primitive("low_product")  # inner(*(operand as low)), with sums 
 
 
 def _low_product(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
-    a, b = jax.lax.convert_element_type(a, low), jax.lax.convert_element_type(b, low)
-    params = dict(form)
-    if inner is jax.lax.dot_general_p and a.ndim == 2 < b.ndim and not placed(params):
-        (lhs, rhs), batch = dot_axes(params)
-        if lhs == (0,) and not batch[0]:  # of this form XLA's CPU backend refuses small products of bfloat16
-            return jnp.moveaxis(inner.bind(b, a, **with_dot_axes(params, (rhs, lhs))), -1, 0)
-    return inner.bind(a, b, **params)
+    return inner.bind(jax.lax.convert_element_type(a, low), jax.lax.convert_element_type(b, low), **dict(form))
+
+
+def _low_product_on_cpu(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
+    """XLA's CPU backend has no product of bfloat16 over the first axis of one matrix and the last of the other, and makes
+    such of a weight's gradient: that one is taken in float32, of operands that are rounded alike."""
+    last = a.ndim - 1
+    of_rows = inner is jax.lax.dot_general_p and last not in dot_axes(dict(form))[0][0] and last > 0
+    if not (of_rows and low == jnp.bfloat16 and a.dtype == b.dtype == jnp.float32):
+        return _low_product(a, b, inner=inner, form=form, low=low)
+    return inner.bind(*(jax.lax.reduce_precision(v, 8, 7) for v in (a, b)), **dict(form))
 
 
 def _abstract(a: Any, b: Any, *, inner: Any, form: tuple, low: Any) -> Any:
@@ -357,9 +370,10 @@ def inner_product(params: dict) -> tuple[Any, dict, Any]:
     return params["inner"], dict(params["form"]), params["low"]
 
 
-low_product_p.def_impl(lambda *values, **params: jax.jit(lambda *v: _low_product(*v, **params))(*values))
+low_product_p.def_impl(lambda *values, **params: jax.jit(lambda *v: low_product_p.bind(*v, **params))(*values))
 low_product_p.def_abstract_eval(_abstract)
 mlir.register_lowering(low_product_p, mlir.lower_fun(_low_product, multiple_results=False))
+mlir.register_lowering(low_product_p, mlir.lower_fun(_low_product_on_cpu, multiple_results=False), platform="cpu")
 ad.defbilinear(low_product_p, _transpose(0), _transpose(1))
 batching.primitive_batchers[low_product_p] = _batch
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax._jax import place_as, step_type, vary_over, varying_axes
+from rnnjax._jax import place_as, place_batch_as, step_type, vary_over, varying_axes
 from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, prepare, sequence_key
 from rnnjax.engine import Tuned, check_fuse, scan
 
@@ -223,12 +223,19 @@ def start_carry(cell: Any, params: Params, carry: Carry | None, steps: Step) -> 
     need_own = has_own and (carry is None or steps.reset is not None)
     own = cell.initial_carry(params, _blank_step(steps.x)) if need_own else None
     given = carry if carry is not None else own
-    start = jax.tree.map(jnp.asarray, given)
+    start = jax.tree.map(lambda a: _beside(cell, jnp.asarray(a), steps.x), given)
     start = _settle(cell, params, start, one_step(steps), steps.valid if steps.valid is not None else steps.reset)
     axes = varying_axes(*jax.tree.leaves((params, start, steps)))
     start = jax.tree.map(lambda a: vary_over(jax.lax.convert_element_type(a, a.dtype), axes), start)  # no weak types
     fresh = start if own is None else jax.tree.map(_typed_as, _like_tree(cell, own, start), start)
     return start, fresh
+
+
+def _beside(cell: Any, leaf: jax.Array, xs: Any) -> jax.Array:
+    """A part of the carry with the batch axes of x, split over devices as those of x are."""
+    x = step_type(jax.tree.leaves(xs)[0])
+    batch = x.ndim - min(x.ndim, getattr(cell, "input_ndim", 1))
+    return place_batch_as(leaf, x, batch) if leaf.shape[:batch] == x.shape[:batch] else leaf
 
 
 def _like_tree(cell: Any, own: Carry, start: Carry) -> Carry:

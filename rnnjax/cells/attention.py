@@ -93,10 +93,8 @@ class LinearAttention:
     def writes(self, params: Any, x: jax.Array) -> Write:
         q, k = (heads(jax.nn.elu(x @ params[name]) + 1, self.heads) for name in ("query", "key"))
         v = heads(x @ params["value"], self.heads)
-        v = jnp.concatenate(
-            [v, jnp.ones_like(v, shape=(*v.shape[:-1], 1))], axis=-1
-        )  # the normaliser is one more value
-        return Write(k, v, q, jnp.zeros_like(v, shape=v.shape[:-1]))
+        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)  # the normaliser is one more value
+        return Write(k, v, q, jnp.zeros_like(v[..., 0]))
 
     def finish(self, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
         return flat(read[..., :-1] / (read[..., -1:] + self.epsilon))

@@ -33,8 +33,8 @@ class _Window:
         return jnp.zeros((*x.shape[:-1], self.size, x.shape[-1]), x.dtype)
 
     def elements(self, params: Any, x: jax.Array) -> Shift:
-        first = jnp.zeros((*x.shape[:-1], self.size, x.shape[-1]), x.dtype).at[..., 0, :].set(x)
-        return Shift(jnp.ones((*x.shape[:-1], 1, 1), jnp.int32), first)
+        first = jnp.pad(x[..., None, :], ((0, 0),) * (x.ndim - 1) + ((0, self.size - 1), (0, 0)))
+        return Shift(jnp.ones_like(x[..., :1, None], dtype=jnp.int32), first)
 
     def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry.reshape(*x.shape[:-1], self.size * x.shape[-1])
@@ -130,7 +130,7 @@ class QRNN:
 
     def _register(self, inputs: jax.Array) -> jax.Array:
         """The inputs with one more place at the end, for the step to push the oldest into."""
-        return jnp.concatenate([inputs, jnp.zeros_like(inputs, shape=(*inputs.shape[:-2], 1, inputs.shape[-1]))], -2)
+        return jnp.concatenate([inputs, jnp.zeros_like(inputs[..., :1, :])], -2)
 
     def unroll_layers(self, params: Any, carry: Any, steps: Any, roll: Any) -> tuple[QRNNCarry, jax.Array]:
         """All windows first, then the pooling: every product before the loop, and both parts linear in time."""

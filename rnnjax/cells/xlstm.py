@@ -156,9 +156,7 @@ class MLSTM:
     def writes(self, params: Any, x: jax.Array) -> Write:
         q, k, v = (heads(x @ params[name], self.heads) for name in ("query", "key", "value"))
         log_i, f = jnp.split(x @ params["gates"] + params["gates_bias"], 2, axis=-1)
-        v = jnp.concatenate(
-            [v, jnp.ones_like(v, shape=(*v.shape[:-1], 1))], axis=-1
-        )  # the normaliser is one more value
+        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)  # the normaliser is one more value
         return Write(k / self.size**0.5, v, q, FORGET[self.forget](f), log_write=log_i)
 
     def finish(self, params: Any, read: jax.Array, stabiliser: jax.Array, x: jax.Array) -> jax.Array:

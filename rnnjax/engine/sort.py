@@ -68,8 +68,15 @@ def may_run_at_once(eqn: Eqn) -> bool:
     """Whether `vmap` over time keeps an equation's meaning and is no worse than a loop."""
     if eqn.name in STAYS or any("rbg" in str(a.aval.dtype) for a in variables(eqn.ins)):
         return False
+    if folds_time(eqn):
+        return False
     inner = (e.primitive.name for sub in _jax.sub_jaxprs(eqn.params) for e in _jax.equations(sub))
     return not any(name in STAYS for name in inner)
+
+
+def folds_time(eqn: Eqn) -> bool:
+    """Whether time would be folded into a batch that an explicit mesh splits: `vmap` of a convolution does."""
+    return eqn.name == "conv_general_dilated" and any(_jax.placement(v.aval) is not None for v in variables(eqn.ins))
 
 
 def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:

@@ -24,7 +24,7 @@ from rnnjax import _jax
 from rnnjax.engine.batch import run_stacked
 from rnnjax.engine.batchable import push_forward
 from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
-from rnnjax.engine.sort import Sorted
+from rnnjax.engine.sort import Sorted, folds_time
 
 BILINEAR = frozenset({"dot_general", "conv_general_dilated", "mul"})
 USUAL = BILINEAR | {"gather", "dynamic_slice"}
@@ -99,7 +99,7 @@ def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
 
 def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) -> Use | None:
     """`eqn` as a use, if it reads float constants beside something that needs the carry."""
-    if eqn.name in SUMS or eqn.name == "split":
+    if eqn.name in SUMS or eqn.name == "split" or folds_time(eqn):
         return None
     weights = [v for v in dict.fromkeys(variables(eqn.ins)) if s.level[v] == 0 and is_float(v)]
     if not weights or not any(s.level[v] > 0 for v in variables(eqn.ins)):

@@ -243,4 +243,4 @@ def _by_chunks(
 def _fill(steps: Step, time: int, extra: int) -> Step:
     valid = jnp.ones(time, bool) if steps.valid is None else steps.valid
     steps = steps._replace(valid=valid, key=None)
-    return jax.tree.map(lambda a: jnp.concatenate([a, jnp.zeros((extra, *a.shape[1:]), a.dtype)]), steps)
+    return jax.tree.map(lambda a: jnp.pad(a, ((0, extra),) + ((0, 0),) * (a.ndim - 1)), steps)

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax._jax import place_as
+
 
 def times(a: jax.Array, v: jax.Array) -> jax.Array:
     """``A v`` with any leading axes."""
@@ -24,7 +26,7 @@ def smooth(f: jax.Array, u: jax.Array, weight: Any) -> jax.Array:
     That is the smoothed mean of ``e_t = F_t e_{t-1} + u_t + noise`` of variance 1, seen as zero through noise of variance 1 / weight.
     f ``[T, *B, d, d]``, u ``[T, *B, d]``.
     """
-    one = jnp.broadcast_to(jnp.eye(u.shape[-1], dtype=u.dtype), f.shape)
+    one = place_as(jnp.broadcast_to(jnp.eye(u.shape[-1], dtype=u.dtype), f.shape), f)
     k = weight / (1 + weight)  # Kalman's gain
     first = jnp.reshape(jnp.arange(len(u)) == 0, (-1,) + (1,) * (u.ndim - 1))
     started = jnp.where(first[..., None], 0, f)  # the start is known: nothing of it is uncertain

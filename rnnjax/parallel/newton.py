@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnnjax._jax import place_as
 from rnnjax.base import Carry, Key, Params, check_choice, name_of
 from rnnjax.parallel import kalman
 from rnnjax.parallel.flatten import flatten_carry
@@ -150,7 +151,7 @@ def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, 
         floats = jax.tree.map(lambda a: a.astype(jnp.float32), report)  # custom_root knows no other tangents
         return jax.lax.cond(report[2], lambda: s, sequential), floats
 
-    guess = jnp.zeros((time, *problem.start.shape), problem.start.dtype)
+    guess = jnp.zeros_like(jnp.broadcast_to(problem.start, (time, *problem.start.shape)))
     return jax.lax.custom_root(residual, guess, solve, _solve_linear, has_aux=True)
 
 
@@ -200,7 +201,7 @@ def _pushed(problem: _Problem, s: jax.Array) -> Callable[[jax.Array], jax.Array]
     """``direction [d] -> J_t direction`` for all t and all batch elements at once, which do not act on one another."""
     before = problem.before(s)
     _, push = jax.linearize(lambda b: jax.vmap(problem.step)(b, problem.steps), before)
-    return lambda direction: push(jnp.broadcast_to(direction, before.shape))
+    return lambda direction: push(place_as(jnp.broadcast_to(direction, before.shape), before))
 
 
 def _jacobians(problem: _Problem, s: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax._jax import place_as
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
@@ -16,7 +17,10 @@ def drop(key: jax.Array, rate: float, tree: Any) -> Any:
     """Every element of every array kept with probability ``1 - rate`` and scaled by its inverse, else zero."""
     leaves, structure = jax.tree.flatten(tree)
     keys = jax.random.split(key, max(len(leaves), 1))
-    dropped = [jnp.where(jax.random.bernoulli(k, 1 - rate, a.shape), a / (1 - rate), 0) for k, a in zip(keys, leaves)]
+    dropped = [
+        jnp.where(place_as(jax.random.bernoulli(k, 1 - rate, a.shape), a), a / (1 - rate), 0)
+        for k, a in zip(keys, leaves)
+    ]
     return jax.tree.unflatten(structure, dropped)
 
 

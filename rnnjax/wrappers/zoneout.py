@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax._jax import place_as
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
@@ -68,4 +69,4 @@ def _mix(key: Key, rate: float, old: jax.Array, new: jax.Array) -> jax.Array:
         return new
     if key is None:
         return rate * old + (1 - rate) * new
-    return jnp.where(jax.random.bernoulli(key, rate, new.shape), old, new)
+    return jnp.where(place_as(jax.random.bernoulli(key, rate, new.shape), new), old, new)
