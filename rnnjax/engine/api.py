@@ -139,15 +139,18 @@ def may_keep(f: Callable, traced: Traced, plan: Plan, init: PyTree, matmul_dtype
 
 def prepare(f: Callable, plan: Plan, init: PyTree, xs: PyTree, how: Options) -> Ready:
     """The program of an eager call. It holds `f` by a weak reference: both end together."""
-    ref = weakref.ref(f)
-
+    ref: Any = weakref.ref(f)
     if not plan.fused:
         return Ready(lambda _, given: jax.lax.scan(ref(), *given, *how[:3]), [], plan.says)
-    consts, traced = with_constants(lambda init, xs: trace(ref(), init, xs, *how[:3]), init, xs)
+
+    def again(init, xs):
+        return trace(ref(), init, xs, how.length, how.reverse, how.unroll)
 
     def loop(consts, given):
-        again = traced(consts, given)
-        return run_plan(ref(), again, make_plan(again, how.fuse, how.matmul_dtype), *given, how)
+        one, (init, xs) = traced(consts, given), given
+        return run_plan(ref(), one, make_plan(one, how.fuse, how.matmul_dtype), init, xs, how)
+
+    consts, traced = with_constants(again, init, xs)
 
     return Ready(jax.jit(loop), consts, plan.says)
 

@@ -28,7 +28,7 @@ from rnnjax.engine.trace import Traced, trace
 PyTree = Any
 BLOCKS = (16, 64)  # steps: blocks of about these lengths are tried, and what the estimate asks for
 SECONDS, ROUNDS = 3.0, (3, 30)  # of timing in all, and how often each way is run
-HOPELESS = 2.0  # times slower than the fastest at first sight: not timed again, `lax.scan` excepted
+HOPELESS = 1.3  # times slower than the fastest at first sight: not timed again, `lax.scan` excepted
 SLACK, ROUGH = 1000, 0.05  # roundings of the largest value, and the share of it, that results may differ by
 
 

@@ -18,7 +18,7 @@ import pytest
 import rnnjax as rj
 import rnnjax.engine as engine
 from rnnjax import _jax
-from rnnjax.engine.plan import make_plan
+from rnnjax.engine.plan import make_plan, types_of
 from rnnjax.engine.schedule import Schedule, Ways
 from rnnjax.engine.trace import trace
 
@@ -44,9 +44,9 @@ def body(w, u):
 STEP = body(W, U)
 
 
-def plan_of(fuse=True, ways=Ways(), step=STEP, start=START, xs=XS, gradient=True):
+def plan_of(fuse: bool | str = True, ways=Ways(), step=STEP, start=START, xs=XS, gradient=True):
     """A plan for these shapes, not measured."""
-    shapes = engine.plan.types_of(trace(step, start, xs, None, False, 1))
+    shapes = types_of(trace(step, start, xs, None, False, 1))
     return engine.Tuned(fuse, ways, gradient, *shapes, best="as a test asked for it", device="none")
 
 
