@@ -134,6 +134,15 @@ def bind(primitive: Any, params: dict, values: list, context: Any = None, low: A
     return list(out) if primitive.multiple_results else [out]
 
 
+def literal_value(literal: Any) -> Any:
+    """The number of a literal, of a plain Python type where it came as one."""
+    value = literal.val
+    for kind in (bool, int, float, complex):
+        if type(value) is not kind and isinstance(value, kind) and not isinstance(value, (bool, np.generic)):
+            return kind(value)
+    return value
+
+
 def in_shardings_given(params: dict) -> bool:
     """Whether a nested jit asks for shardings, layouts or a mesh: such a jit is left alone."""
     asked = [*params.get("in_shardings", ()), *params.get("out_shardings", ())]

@@ -163,7 +163,10 @@ def say(text: str) -> None:
 
 def steps_of(xs: PyTree, length: int | None) -> int | None:
     """The number of steps where the arguments agree on it; None leaves the complaint to `lax.scan`."""
-    sizes = {jax.numpy.shape(x)[:1] for x in jax.tree.leaves(xs)} | ({(length,)} if length is not None else set())
+    leaves = jax.tree.leaves(xs)
+    if not isinstance(length, int | None) or not all(hasattr(x, "shape") for x in leaves):
+        return None
+    sizes = {tuple(x.shape[:1]) for x in leaves} | ({(length,)} if length is not None else set())
     return next(iter(sizes))[0] if len(sizes) == 1 and () not in sizes else None
 
 

@@ -52,8 +52,10 @@ def scan_segments(
     def one(carry, x):
         return jax.checkpoint(lambda c, s: run(c, s, segment), prevent_cse=False)(carry, x)
 
-    carry, ys = jax.lax.scan(one, init, body, length=whole, reverse=reverse)
+    carry, ys = out = jax.lax.scan(one, init, body, length=whole, reverse=reverse)
+    pair = jax.tree.structure(out, is_leaf=lambda node: node is not out)  # a body may return its two in a list
     if not rest:
-        return carry, jax.tree.map(lambda y: y.reshape(whole * segment, *y.shape[2:]), ys)
+        ys = jax.tree.map(lambda y: y.reshape(whole * segment, *y.shape[2:]), ys)
+        return jax.tree.unflatten(pair, (carry, ys))
     carry, last = run(carry, tail, rest)
-    return carry, join_time(ys, last, reverse)
+    return jax.tree.unflatten(pair, (carry, join_time(ys, last, reverse)))

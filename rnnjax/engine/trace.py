@@ -153,7 +153,7 @@ def lower_products(graph: Graph, dtype: Any) -> Graph:
 
 def look(env: dict, atom: Any) -> Any:
     """What an atom of a jaxpr stands for."""
-    return atom.val if isinstance(atom, _jax.Literal) else env[atom]
+    return _jax.literal_value(atom) if isinstance(atom, _jax.Literal) else env[atom]
 
 
 def run_outer(eqns: list, env: dict) -> None:
