@@ -8,6 +8,18 @@
 from rnnjax.train.article import train
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.fit import Fit, fit
-from rnnjax.train.step import LossFn, Report, TrainState, make_step, start, stateless
+from rnnjax.train.step import LossFn, Report, TrainState, make_step, memory, start, stateless
 
-__all__ = ["Checkpoints", "Fit", "LossFn", "Report", "TrainState", "fit", "make_step", "start", "stateless", "train"]
+__all__ = [
+    "Checkpoints",
+    "Fit",
+    "LossFn",
+    "Report",
+    "TrainState",
+    "fit",
+    "make_step",
+    "memory",
+    "start",
+    "stateless",
+    "train",
+]

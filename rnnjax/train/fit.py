@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
 from rnnjax.train.metrics import Metrics
+from rnnjax.train.placement import devices_of, unplaced
 from rnnjax.train.progress import Progress
 from rnnjax.train.step import LossFn, Report, TrainState, make_step, start
 
@@ -67,6 +69,7 @@ class _Run:
     best: Any = None
     best_step: int | None = None
     best_loss: float | None = None
+    devices: int = 1
     worse: int = 0  # validations since the best
     at: int = 0
     pending: list[Any] = field(default_factory=list)  # reports since the last line
@@ -74,6 +77,10 @@ class _Run:
     began: float = field(default_factory=time.perf_counter)
     derive: Callable[[float], dict[str, float]] = lambda loss: {}
     report: Callable[[dict[str, Any]], None] = lambda line: None
+
+    def params(self) -> Any:
+        """The parameters as ordinary arrays, wherever the steps have them."""
+        return unplaced(self.state.params)
 
     def seconds(self) -> float:
         return round(self.seconds_before + time.perf_counter() - self.began, 3)
@@ -83,9 +90,10 @@ class _Run:
             return
         self.pending = [[float(number) for number in report] for report in self.pending]
         record = {name: getattr(self, name) for name in _REMEMBERED}
-        record |= {"lines": self.metrics.size, "seconds": self.seconds()}
-        best = self.best if self.best_step is not None or self.best is None else self.state.params
-        self.checkpoints.save(self.at, {"state": self.state, "best": best}, record)
+        record |= {"lines": self.metrics.size, "seconds": self.seconds(), "devices": self.devices}
+        state = unplaced(self.state)
+        best = self.best if self.best_step is not None or self.best is None else state.params
+        self.checkpoints.save(self.at, {"state": state, "best": best}, record)
 
     def note(self, line: dict[str, Any]) -> dict[str, Any]:
         self.metrics.write(line)
@@ -109,7 +117,7 @@ class _Run:
     def validation(self, loss: float) -> dict[str, Any]:
         """The validation line; keeps the parameters if they are the best so far."""
         if self.best_loss is None or loss < self.best_loss:
-            self.best, self.best_step, self.best_loss = jax.tree.map(jnp.copy, self.state.params), self.at, loss
+            self.best, self.best_step, self.best_loss = jax.tree.map(jnp.copy, self.params()), self.at, loss
             self.worse = 0
         else:
             self.worse += 1
@@ -152,6 +160,8 @@ def fit(
     checkpoint_every: int | None = None,
     resume: bool = False,
     progress: bool | None = None,
+    mesh: Mesh | None = None,
+    batch_axis: Any = 1,
 ) -> Fit:
     """Train until converged (no better for ``patience`` validations) or until ``steps`` are done.
 
@@ -166,12 +176,16 @@ def fit(
     resume: go on from the newest checkpoint in ``out``. Parameters and metrics then equal those of a run never
         stopped, bit for bit; only ``"seconds"`` is the clock's. Without any checkpoint the run starts anew.
     progress: draw a progress line; None draws it on a terminal only.
+    mesh, batch_axis: as for `make_step`: each batch and the carry are split over the devices of the mesh's first axis.
+        What `validate` gets and what is returned are ordinary arrays, whole on the default device. A run goes on, bit
+        for bit, on as many devices as it began on.
 
     A metrics line has ``step``, the mean ``loss`` since the line before, ``grad_norm`` (mean, before clipping),
     ``clipped`` (the share of steps), ``skipped`` (so far), ``seconds`` and what ``derive`` adds; a validation has
     ``"split": "valid"``. When the best validation was not the last, its line is repeated at the end as ``"kept": true``.
 
-    Raises: ValueError on settings that make no sense; FileExistsError if ``out`` holds a run and ``resume`` is false;
+    Raises: ValueError on settings that make no sense, a mesh that does not divide the batch among them, and on ``resume``
+    with another number of devices than the run in ``out`` had; FileExistsError if ``out`` holds a run and ``resume`` is false;
     FloatingPointError after ``max_skipped`` skips in a row; OSError if the folder cannot be written.
 
     >>> import jax, jax.numpy as jnp, optax
@@ -191,17 +205,19 @@ def fit(
     plan.check()
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
-    run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume)
+    split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
+    advance = make_step(loss_fn, optimizer, clip=clip, **split)
+    run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, devices_of(mesh))
     run.derive, run.report = derive or run.derive, report or run.report
-    advance = make_step(loss_fn, optimizer, clip=clip)
     try:
         with Interrupt() as interrupt, Progress(steps, progress) as bar:
             stopped = _loop(run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar)
     finally:
         if checkpoints is not None:
             checkpoints.close()
-    best = run.state.params if run.best_step is None else run.best
-    return Fit(best, run.state, run.metrics.history, stopped, run.best_step, run.best_loss)
+    state = unplaced(run.state)
+    best = state.params if run.best_step is None else run.best
+    return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss)
 
 
 def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress) -> str:
@@ -216,7 +232,7 @@ def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: I
             bar.at(run.at, run.note(run.summary(plan)))
             run.check_skipped(plan)
         if validate is not None and (last or run.at % plan.validate_every == 0):
-            bar.at(run.at, run.note(run.validation(float(validate(run.state.params)))))
+            bar.at(run.at, run.note(run.validation(float(validate(run.params())))))
         if interrupt.asked:
             run.save()
             return "interrupted"
@@ -228,21 +244,33 @@ def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: I
     return "converged" if run.converged(plan) else "steps"
 
 
-def _begin(state: TrainState, validated: bool, out: Any, checkpoints: Checkpoints | None, resume: bool) -> _Run:
+def _begin(
+    state: TrainState, validated: bool, out: Any, checkpoints: Checkpoints | None, resume: bool, devices: int
+) -> _Run:
     """A new run, or the one that the newest checkpoint holds."""
     best = jax.tree.map(jnp.copy, state.params) if validated else None
     if checkpoints is None:
         if resume:
             raise ValueError("fit: resume=True needs out, the folder of the run to go on with")
-        return _Run(state, Metrics(), None, best)
+        return _Run(state, Metrics(), None, best, devices=devices)
     path = Path(out) / "metrics.jsonl"
     if checkpoints.latest() is None:
-        return _Run(state, Metrics(path), checkpoints, best)
+        return _Run(state, Metrics(path), checkpoints, best, devices=devices)
     if not resume:
         raise FileExistsError(f"fit: {out} holds a run already; pass resume=True to go on with it, or another folder")
     tree, record = checkpoints.restore({"state": state, "best": best})
-    run = _Run(tree["state"], Metrics.resume(path, record["lines"]), checkpoints, tree["best"])
+    _check_devices(out, record.get("devices", 1), devices)
+    run = _Run(tree["state"], Metrics.resume(path, record["lines"]), checkpoints, tree["best"], devices=devices)
     for name in _REMEMBERED:
         setattr(run, name, record[name])
     run.at, run.seconds_before = int(run.state.step), record["seconds"]
     return run
+
+
+def _check_devices(out: Any, before: int, now: int) -> None:
+    """Sums over another number of devices round otherwise: the run would not be the one it goes on with."""
+    if before != now:
+        raise ValueError(
+            f"fit: the run in {out} was on {before} device{'s' * (before > 1)} and resume=True asks for {now}; pass a "
+            f"mesh whose first axis has {before}{' (or none)' * (before == 1)}, or train into another folder"
+        )

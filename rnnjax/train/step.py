@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
+
+from rnnjax.train.placement import Gradient, Layout, Placed, plain_gradient
 
 LossFn = Callable[[Any, Any, Any, Any], tuple[Any, jax.Array]]  # (params, carry, batch, key) -> (carry, loss)
 
@@ -49,7 +52,12 @@ def stateless(loss: Callable[..., jax.Array]) -> LossFn:
 
 
 def make_step(
-    loss_fn: LossFn, optimizer: optax.GradientTransformation, *, clip: float | None = 1.0
+    loss_fn: LossFn,
+    optimizer: optax.GradientTransformation,
+    *,
+    clip: float | None = 1.0,
+    mesh: Mesh | None = None,
+    batch_axis: Any = 1,
 ) -> Callable[..., tuple[TrainState, Report]]:
     """A compiled ``step(state, batch, key=None) -> (state, report)``; ``state`` comes from `start` and is given away.
 
@@ -57,10 +65,23 @@ def make_step(
         its gradient: truncated back-propagation through time over a stream. Without one, see `stateless`. ``key`` is
         the given one folded with the step number, so that it depends on nothing else, or None.
     clip: the whole gradient is scaled down to this norm (Pascanu et al. 2013, arXiv:1211.5063); None for no clipping.
+    mesh: a `jax.sharding.Mesh`: the batch is split over the devices of its first axis, and with it the carry, on axis 0
+        (numbers in a carry stay whole). Parameters and optimiser state are whole on every device. Arrays may lie
+        anywhere: the step puts them where they belong, and the state it returns stays there.
+    batch_axis: where the batch has its rows: an int, or a pytree prefix of the batch with ints and None (read whole by
+        every device). Only with ``mesh``.
 
     If the loss or the gradient is not finite, parameters, optimiser state and carry stay as they were, inside the
     compiled step, and ``state.skipped`` and ``state.skipped_in_a_row`` say so.
-    Raises: ValueError if ``clip`` is not positive, or if the carry that comes back differs in shape or dtype.
+
+    With a mesh the numbers are those of one device up to the order of sums, for any loss. Where each row is computed
+    by itself up to sums over the batch, as in a mean, a sum, a masked mean, with or without a penalty on the weights, each
+    device computes its own rows, and one all-reduce adds up losses and gradients together; a loss that is a nonlinear
+    function of several such sums takes two. What cannot be shown to be so (a normalisation over the batch, noise drawn for
+    the whole batch) is left to XLA's partitioner. ``step.placement`` says which, and why, after the first call.
+
+    Raises: ValueError if ``clip`` is not positive, if the carry that comes back differs in shape or dtype, if ``mesh``
+        does not divide the batch or the carry, or if ``batch_axis`` does not fit; TypeError if ``mesh`` is no mesh.
 
     >>> import jax.numpy as jnp, optax
     >>> optimizer = optax.sgd(0.5)
@@ -73,26 +94,46 @@ def make_step(
         raise ValueError(f"make_step: clip must be a positive norm or None, got {clip}")
     clipper = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
 
-    def step(state: TrainState, batch: Any, key: jax.Array | None = None) -> tuple[TrainState, Report]:
-        def objective(params):
-            carry, loss = loss_fn(
-                params, state.carry, batch, None if key is None else jax.random.fold_in(key, state.step)
-            )
-            return loss, jax.lax.stop_gradient(carry)
+    def stepper(gradient: Gradient) -> Callable[..., tuple[TrainState, Report]]:
+        def step(state: TrainState, batch: Any, key: jax.Array | None = None) -> tuple[TrainState, Report]:
+            noise = None if key is None else jax.random.fold_in(key, state.step)
+            loss, carry, grads = gradient(state.params, state.carry, batch, noise)
+            carry = jax.lax.stop_gradient(carry)
+            _check_carry(state.carry, carry)
+            norm = optax.tree.norm(grads)
+            grads, _ = clipper.update(grads, clipper.init(state.params))
+            with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers; strict users train too
+                updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            new = (optax.apply_updates(state.params, updates), opt_state, carry)
+            bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
+            params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
+            skipped, in_a_row = state.skipped + bad.astype(jnp.int32), jnp.where(bad, state.skipped_in_a_row + 1, 0)
+            return TrainState(params, opt_state, carry, state.step + 1, skipped, in_a_row), Report(loss, norm, bad)
 
-        (loss, carry), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-        _check_carry(state.carry, carry)
-        norm = optax.tree.norm(grads)
-        grads, _ = clipper.update(grads, clipper.init(state.params))
-        with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers; strict users train too
-            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        new = (optax.apply_updates(state.params, updates), opt_state, carry)
-        bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
-        params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
-        skipped, in_a_row = state.skipped + bad.astype(jnp.int32), jnp.where(bad, state.skipped_in_a_row + 1, 0)
-        return TrainState(params, opt_state, carry, state.step + 1, skipped, in_a_row), Report(loss, norm, bad)
+        return step
 
-    return jax.jit(step, donate_argnums=0)
+    if mesh is None:
+        return jax.jit(stepper(plain_gradient(loss_fn)), donate_argnums=0)
+    return Placed(loss_fn, stepper, Layout("make_step", mesh, batch_axis))
+
+
+def memory(step: Callable, state: TrainState, batch: Any, key: jax.Array | None = None) -> int:
+    """Peak bytes of one step on each device, from the compiled program; arrays, or their shapes (`jax.eval_shape`).
+
+    step, state, batch, key: as for the call, which is compiled, not run.
+    Raises: NotImplementedError where the backend does not say.
+
+    >>> import jax.numpy as jnp, optax
+    >>> optimizer = optax.sgd(0.5)
+    >>> step = make_step(stateless(lambda w, x: jnp.sum((w - x) ** 2)), optimizer)
+    >>> memory(step, start(jnp.ones(1000), optimizer), jnp.ones(1000)) >= 8000
+    True
+    """
+    report = step.lower(state, batch, key).compile().memory_analysis()  # type: ignore[attr-defined]
+    if report is None:
+        raise NotImplementedError(f"memory: the backend {jax.default_backend()!r} does not say what a program takes")
+    alive = report.argument_size_in_bytes + report.output_size_in_bytes - report.alias_size_in_bytes
+    return max(int(getattr(report, "peak_memory_in_bytes", 0)), int(alive + report.temp_size_in_bytes))
 
 
 def _check_carry(before: Any, after: Any) -> None:
