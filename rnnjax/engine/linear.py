@@ -89,6 +89,7 @@ def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: lis
     step = make_step(s, taps, face, live, operands, floats)
     closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[v.aval for v in g] for g in groups])
     graph = to_graph(closed)
+    graph = dataclasses.replace(graph, eqns=alive(graph.eqns, graph.outs))
     ins = take(graph.ins, groups)
     return Step(batchable(graph, [v for dots in ins[3:] for v in dots]), ins, take(graph.outs, shape))
 

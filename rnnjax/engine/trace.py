@@ -13,6 +13,7 @@ from rnnjax import _jax
 from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, Var, depends, evaluate, is_var, read
 
 INLINED = frozenset({"jit", "pjit", "closed_call", "core_closed_call"})
+APART = frozenset({"pvary"})  # one equation for several values that have nothing to do with each other
 
 
 @dataclasses.dataclass
@@ -54,7 +55,9 @@ def inline(jaxpr: Any, env: dict, consts: dict[Var, Any], out: list[Eqn]) -> lis
             primitive, params, low = eqn.primitive, eqn.params, None
             if primitive is _jax.low_product_p:
                 primitive, params, low = _jax.inner_product(params)
-            out.append(Eqn(primitive, params, ins, outs, getattr(eqn, "ctx", None), where, low))
+            pairs = [([a], [v]) for a, v in zip(ins, outs, strict=False)] if primitive.name in APART else [(ins, outs)]
+            context = getattr(eqn, "ctx", None)
+            out.extend(Eqn(primitive, params, *pair, context, where, low) for pair in pairs)
         env.update(zip(eqn.outvars, outs, strict=True))
     return [look(a) for a in jaxpr.outvars]
 

@@ -1,0 +1,206 @@
+"""Random programs against `lax.scan` and a Python loop, and one small test for each kind of mistake they have found."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from engine import programs
+from jax import lax
+from jax.sharding import PartitionSpec
+
+import rnnjax as rj
+
+ROOT = Path(__file__).parents[2]
+FUSE = [True, "all", "hoist", "defer"]
+
+
+def rand(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype("float32") * 0.5
+
+
+W, U, H0, XS = rand(0, 3, 4), rand(1, 4, 4), rand(2, 2, 4), rand(3, 5, 2, 3)
+
+
+def assert_same(of, rtol=2e-4):
+    """`of(scan)`, a pytree, by `lax.scan` and by ours in every mode; one compiled program."""
+    scans = [lax.scan, *(functools.partial(rj.scan, fuse=fuse) for fuse in FUSE)]
+    want, *found = jax.jit(lambda: [of(scan) for scan in scans])()
+    for fuse, got in zip(FUSE, found, strict=True):
+        for a, b in zip(jax.tree.leaves(want), jax.tree.leaves(got), strict=True):
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol, err_msg=str(fuse))
+
+
+def on_two_devices(*command: str) -> subprocess.CompletedProcess:
+    """A command of Python in a process that sees two CPU devices."""
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    return subprocess.run([sys.executable, *command], env=env, cwd=ROOT, capture_output=True, text=True)
+
+
+def run_programs(start: int, count: int) -> None:
+    ran = on_two_devices("tests/engine/programs.py", "--start", str(start), "--count", str(count))
+    assert ran.returncode == 0, ran.stdout + ran.stderr[-2000:]
+    assert f"{count} programs" in ran.stdout
+
+
+def test_random_programs():
+    run_programs(0, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(100, 1100, 100))
+def test_many_random_programs(start):
+    run_programs(start, 100)
+
+
+def test_a_difference_is_seen():
+    """The comparison can fail: a program whose results are changed a little does not hold."""
+    program = programs.draw(0)
+    values = [jnp.arange(3.0), jnp.ones(2)]
+    programs.compare(program, values, values, "itself")
+    with pytest.raises(programs.Failure, match="result 1 of 2"):
+        programs.compare(program, values, [values[0], values[1] + 0.01], "another")
+
+
+def lanes(f):
+    """The sum over two lanes of a loss of `(u, h, xs)`, and its gradient for all three, which batches before it transposes."""
+
+    def loss(u, h, xs):
+        return jnp.sum(jax.vmap(f, (None, 0, 1, 0))(u, h, xs, jnp.arange(H0.shape[0])) ** 2)
+
+    return jax.value_and_grad(loss, (0, 1, 2))(U, H0, XS)
+
+
+@pytest.mark.parametrize("where", ["carry", "x", "weight", "inner loop"])
+def test_custom_vjp_in_a_batch(where):
+    """A spiking cell in a user's vmapped batch: the linear part of a custom_vjp function is batched, then transposed."""
+
+    def of(scan):
+        def f(u, h, xs, _):
+            def body(h, x):
+                a = {"carry": h, "x": x @ W, "weight": u, "inner loop": h}[where]
+                s = programs.spike(a) if where != "inner loop" else lax.map(programs.spike, a)
+                h = jnp.tanh(h @ u + x @ W + (s if where != "weight" else h @ s))
+                return h, h * s if where != "weight" else h
+
+            return scan(body, h, xs)[1]
+
+        return lanes(f), jax.vmap(jax.grad(lambda u, h, xs: jnp.sum(f(u, h, xs, 0) ** 2)), (None, 0, 1))(U, H0, XS)
+
+    assert_same(of)
+
+
+@pytest.mark.parametrize("form", ["switch", "cond", "nested"])
+def test_branch_of_each_lane(form):
+    """An index that becomes batched turns a cond into a select of its operands and their stop_gradient."""
+
+    def of(scan):
+        def f(u, h, xs, n):
+            def body(c, x):
+                n, h = c
+                if form == "switch":
+                    new = lax.switch(
+                        n % 3, [lambda h: jnp.tanh(x @ W + h @ u), lambda h: jnp.sin(h @ u), lambda h: h * 0.5], h
+                    )
+                else:
+                    new = lax.cond(n % 2 == 0, lambda h: jnp.tanh(x @ W + h @ u), lambda h: programs.spike(h @ u), h)
+                if form == "nested":
+                    new = scan(lambda h, y: (lax.cond(n > 1, jnp.sin, jnp.cos, h + y),) * 2, new, jnp.stack([new, h]))[
+                        0
+                    ]
+                return (n + 1, new), new
+
+            return scan(body, (n, h), xs)[1]
+
+        return lanes(f), jax.vjp(jax.vmap(f, (None, 0, 1, 0)), U, H0, XS, jnp.arange(2))[0]
+
+    assert_same(of)
+
+
+def test_branches_not_taken_do_not_poison_a_lane():
+    """The slope of a branch that a lane does not take may be infinite there."""
+
+    def of(scan):
+        def f(u, h, xs, n):
+            body = lambda h, x: (lax.cond(n == 0, lambda h: jnp.sqrt(h - h), lambda h: jnp.tanh(h @ u + x @ W), h),) * 2
+            return scan(body, h, xs)[1] * n.astype(h.dtype)
+
+        return lanes(f)
+
+    assert_same(of)
+
+
+def test_jvp_of_custom_vjp_in_a_batch_raises():
+    """As with `lax.scan`: forward mode has nothing to run."""
+    body = lambda h, x: (jnp.tanh(programs.spike(h @ U) + x @ W),) * 2
+    f = lambda h: jax.vmap(lambda h, xs: rj.scan(body, h, xs)[1], (0, 1))(h, XS)
+    with pytest.raises(TypeError, match="custom_vjp"):
+        jax.jvp(f, (H0,), (H0,))
+
+
+def test_integers_that_vary_over_devices():
+    """The tangent of an integer carry varies as the carry does."""
+    if jax.device_count() < 2:
+        ran = on_two_devices("-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "integers_that_vary")
+        assert ran.returncode == 0 and "1 passed" in ran.stdout, ran.stdout + ran.stderr
+        return
+    mesh = programs.two_devices()
+
+    def of(scan):
+        def f(u, h, xs):
+            def body(c, x):
+                n, h = c
+                h = jnp.tanh(x @ W + h @ u)
+                return (n + jnp.argmax(h).astype(jnp.int32), h), h * n.astype(h.dtype)
+
+            (_, h), ys = scan(body, (lax.axis_index("devices").astype(jnp.int32), h), xs)
+            return lax.psum(jnp.sum(ys**2) + jnp.sum(h), "devices")
+
+        specs = (PartitionSpec(), PartitionSpec("devices"), PartitionSpec(None, "devices"))
+        return jax.grad(jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=PartitionSpec()), (0, 1, 2))(U, H0, XS)
+
+    assert_same(of)
+
+
+@pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
+@pytest.mark.parametrize("length", [0, 1])
+def test_no_steps(length, dtype):
+    """A scan over nothing has a gradient too, of the carry it hands on."""
+
+    def of(scan):
+        options = dict(matmul_dtype=dtype) if dtype is not None and scan is not lax.scan else {}
+        f = lambda u, h, xs: scan(lambda h, x: (jnp.tanh(x @ W + h @ u),) * 2, h, xs, **options)
+        out, pull = jax.vjp(f, U, H0, XS[:length])
+        return out, pull(out), jax.jvp(f, (U, H0, XS[:length]), (U, H0, XS[:length]))
+
+    assert_same(of, 2e-4 if dtype is None else 3e-2)
+
+
+@pytest.mark.parametrize("hoisted", [False, True])
+def test_products_of_another_dtype_beside_a_named_axis(hoisted):
+    """To be inside a named axis is no effect; each lane's weight gradient is a product of a form XLA may not have."""
+
+    def of(scan):
+        options = dict(matmul_dtype=jnp.bfloat16) if scan is not lax.scan else {}
+
+        def f(u, h, xs):
+            def body(h, x):
+                z = x @ W + h @ u
+                h = jnp.tanh(z if hoisted else lax.pmean(z, "lanes"))
+                return h, h + lax.pmean(jnp.sum(x @ W), "lanes")
+
+            return scan(body, h, xs, **options)[1]
+
+        loss = lambda u, h, xs: jnp.sum(jax.vmap(f, (None, 0, 1), axis_name="lanes")(u, h, xs) ** 2)
+        each = jax.vmap(jax.grad(lambda u, h, xs: jnp.sum(f(u, h, xs) ** 2)), (None, 0, 1), axis_name="lanes")
+        return jax.value_and_grad(loss, (0, 1, 2))(U, H0, XS), each(U, H0, XS)
+
+    assert_same(of, 0.2)
