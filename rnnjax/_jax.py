@@ -137,10 +137,10 @@ def bind(primitive: Any, params: dict, values: list, context: Any = None, low: A
 def literal_value(literal: Any) -> Any:
     """The number of a literal, of a plain Python type where it came as one."""
     value = literal.val
-    for kind in (bool, int, float, complex):
-        if type(value) is not kind and isinstance(value, kind) and not isinstance(value, (bool, np.generic)):
-            return kind(value)
-    return value
+    if isinstance(value, (bool, np.generic)):
+        return value
+    plain: Any = next((kind for kind in (int, float, complex) if isinstance(value, kind)), None)
+    return value if plain is None else plain(value)
 
 
 def in_shardings_given(params: dict) -> bool:
