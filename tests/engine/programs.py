@@ -589,6 +589,8 @@ def apart(program: Program, theirs: Function, ours: Function) -> str:
         raise Failure(
             f"raises another than lax.scan ({type(expected).__name__} {str(expected)[:80]}): {told}"
         ) from error
+    if expected is not None and "Please open an issue at" in str(expected):
+        return "held"  # a defect of JAX's own, by its own words
     if expected is not None:
         raise Failure(f"works where lax.scan raises {type(expected).__name__}: {str(expected)[:160]}")
     compare(program, want, got, "lax.scan (compiled apart)")
