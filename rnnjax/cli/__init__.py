@@ -44,6 +44,13 @@ def parser() -> argparse.ArgumentParser:
 
     into = command("train", train, "train on a text or a table, by default on Python's own documentation")
     settings.add_arguments(into)
+    into.add_argument(
+        "--devices",
+        type=settings.count,
+        metavar="N",
+        help="split each batch over N CPU cores (or accelerators); 1 for one. By default all cores where that is faster, "
+        "and one accelerator where there is one; a run goes on with as many as it began",
+    )
     into.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
     into.add_argument(
         "--resume",

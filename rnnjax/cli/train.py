@@ -15,6 +15,7 @@ import optax
 
 import rnnjax as rj
 from rnnjax.cli import folder as folders
+from rnnjax.cli.devices import Devices, choose
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.picture import draw_losses
 from rnnjax.cli.sample import write_sample
@@ -25,17 +26,20 @@ from rnnjax.cli.tasks import Task, make_task
 def run(args: argparse.Namespace) -> int:
     """Trains, then prints a sample, the baselines beside the result, and where everything was written."""
     settings, out = (resumed if args.resume else begun)(args)
+    devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
     task = make_task(settings)
     start = beginning(settings, task)
     if args.resume:
         check_same_data(task, folders.read_config(out)[1], out)
-        folders.write_config(out, config_of(settings, task))  # --steps may be new
+        folders.write_config(out, config_of(settings, task, devices.count))  # --steps may be new
     else:
-        folders.make_folder(out, config_of(settings, task))
+        folders.make_folder(out, config_of(settings, task, devices.count))
     print(task.title)
-    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {settings.time}")
+    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {settings.time}, on {devices}")
+    if devices.remark:
+        print(devices.remark)
     print(f"writing to {out}", flush=True)
-    result = train(settings, task, start, out, args.resume)
+    result = train(settings, task, start, out, args.resume, devices)
     if result.stopped == "interrupted":
         at = int(result.state.step)
         print(f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume")
@@ -44,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def train(settings: Settings, task: Task, start: tuple[Any, ...], out: Path, resume: bool) -> rj.train.Fit:
+def train(
+    settings: Settings, task: Task, start: tuple[Any, ...], out: Path, resume: bool, devices: Devices
+) -> rj.train.Fit:
     """The run itself. Raises: BadInput if the checkpoint in ``out`` is of another shape."""
     params, optimizer, carry, noise = start
     options: dict[str, Any] = {"validate_every": settings.validate_every, "patience": settings.patience}
@@ -63,6 +69,7 @@ def train(settings: Settings, task: Task, start: tuple[Any, ...], out: Path, res
             report=None if sys.stderr.isatty() else lambda line: say(task, line),
             out=out,
             resume=resume,
+            mesh=devices.mesh,
             **options,
         )
     except ValueError as error:
@@ -130,6 +137,21 @@ def resumed(args: argparse.Namespace) -> tuple[Settings, Path]:
     return dataclasses.replace(settings, **anew), Path(args.out)
 
 
+def devices_before(args: argparse.Namespace, settings: Settings) -> int:
+    """On how many devices the run to go on with began: sums over another number would round otherwise."""
+    before = folders.read_config(Path(args.out))[1].get("devices", 1)  # of older runs: one
+    if not isinstance(before, int) or before < 1 or settings.batch % before:
+        raise BadInput(
+            f"{args.out} cannot have been on {before!r} devices, as its {folders.CONFIG} says; was it edited?"
+        )
+    if args.devices not in (None, before):
+        raise BadInput(
+            f"--devices is {args.devices} here and {before} in {args.out}, whose numbers would be others; drop the flag, "
+            "or give another --out without --resume"
+        )
+    return before
+
+
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that stand on the command line; the data by their whole path, so that a run is found from anywhere."""
     found = {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
@@ -138,11 +160,12 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return found | ({"data": str(Path(found["data"]).resolve())} if "data" in found else {})
 
 
-def config_of(settings: Settings, task: Task) -> dict[str, Any]:
+def config_of(settings: Settings, task: Task, devices: int) -> dict[str, Any]:
     """What ``config.json`` holds."""
     versions = {"rnnjax": rj.__version__, "jax": jax.__version__}
     return {
         "settings": settings.asdict(),
+        "devices": devices,
         "unit": task.unit,
         "data_sha256": task.fingerprint,
         "memory": task.memory,
