@@ -48,8 +48,9 @@ def parser() -> argparse.ArgumentParser:
         "--devices",
         type=settings.count,
         metavar="N",
-        help="split each batch over N CPU cores (or accelerators); 1 for one. By default all cores where that is faster, "
-        "and one accelerator where there is one; a run goes on with as many as it began",
+        help="split each batch over N CPU cores (or accelerators); 1 for one, as where other programs keep the cores busy. "
+        "By default all cores where that is faster, and one accelerator where there is one; a run goes on with as many "
+        "as it began",
     )
     into.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
     into.add_argument(
