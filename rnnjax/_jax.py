@@ -149,6 +149,26 @@ def in_shardings_given(params: dict) -> bool:
     return any(type(s).__name__ != "UnspecifiedValue" for s in asked)
 
 
+def named_axes() -> list[tuple[Any, int]]:
+    """The axes that `vmap(axis_name=)` and `shard_map` have given names here, with their sizes; none where JAX hides them."""
+    try:
+        from jax._src import core
+
+        return list(core.get_axis_env().axis_sizes.items())
+    except (ImportError, AttributeError):  # then a rule that sums over an axis says that it is unbound
+        return []
+
+
+def inside_axes(axes: list[tuple[Any, int]]) -> Any:
+    """A context in which these axes have their names: JAX runs a rule of differentiation when `vmap` is past."""
+    missing = [axis for axis in axes if axis[0] not in dict(named_axes())]
+    if not missing:
+        return contextlib.nullcontext()
+    from jax._src import core
+
+    return core.extend_axis_env_nd(missing)
+
+
 # --- the parameters of primitives
 
 

@@ -111,7 +111,13 @@ class Loop:
         def loop(consts, xs, init):
             return self.primal(consts, xs, init)
 
-        loop.defjvp(self.rule, symbolic_zeros=True)
+        axes = _jax.named_axes()
+
+        def rule(primals, tangents):
+            with _jax.inside_axes(axes):
+                return self.rule(primals, tangents)
+
+        loop.defjvp(rule, symbolic_zeros=True)
         return loop(consts, xs, init)
 
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:

@@ -204,3 +204,17 @@ def test_products_of_another_dtype_beside_a_named_axis(hoisted):
         return jax.value_and_grad(loss, (0, 1, 2))(U, H0, XS), each(U, H0, XS)
 
     assert_same(of, 0.2)
+
+
+@pytest.mark.parametrize("wrap", [jax.jit, jax.checkpoint], ids=["jit", "checkpoint"])
+def test_a_named_axis_outlives_the_vmap_that_names_it(wrap):
+    """The rule runs when the batched loop is differentiated, outside the `vmap`."""
+
+    w, u, h0, xs0 = map(jnp.asarray, (W, U, H0, XS))
+
+    def of(scan):
+        body = lambda h, x: (jnp.tanh(x @ w + lax.pmean(h @ u, "lanes")),) * 2
+        f = wrap(lambda h: jax.vmap(lambda h, xs: scan(body, h, xs)[1], (0, 1), axis_name="lanes")(h, xs0))
+        return jax.vjp(f, h0)[1](f(h0)), jax.jvp(f, (h0,), (h0,))
+
+    assert_same(of)
