@@ -87,7 +87,7 @@ from rnnjax.cells import (
 )
 from rnnjax.engine import explain, scan, tune
 from rnnjax.layers import RNN, Bidirectional, BidirectionalCarry, Sequential
-from rnnjax.unroll import unroll
+from rnnjax.unroll import last_output, unroll
 from rnnjax.wrappers import (
     Clip,
     Dropout,
@@ -218,6 +218,7 @@ __all__ = [
     "explain",
     "initializers",
     "interop",
+    "last_output",
     "layers",
     "linen",
     "losses",

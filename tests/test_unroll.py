@@ -258,3 +258,43 @@ def test_messages_for_functions():
         rj.unroll(CELL, PARAMS, None)
     with pytest.raises(TypeError, match="xs must hold arrays"):
         rj.unroll(CELL, PARAMS, [[1.0, 2.0]])
+
+
+def last_by_hand(ys, valid, reverse):
+    out = np.zeros(ys.shape[1:], ys.dtype)
+    for b in np.ndindex(valid.shape[1:]):
+        at = np.flatnonzero(valid[(slice(None), *b)])
+        if len(at):
+            out[b] = ys[(at[0 if reverse else -1], *b)]
+    return out
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_last_output_is_that_of_the_valid_step_read_last(reverse):
+    rng = np.random.default_rng(0)
+    ys = rng.normal(size=(5, 2, 3, 4)).astype(np.float32)
+    lengths, mask = np.array([[5, 0, 2], [1, 4, 3]]), rng.random((5, 2, 3)) < 0.5
+    inside = np.arange(5)[:, None, None] < lengths
+    for options, valid in (
+        (dict(lengths=lengths), inside),
+        (dict(mask=mask), mask),
+        (dict(lengths=lengths, mask=mask), inside & mask),
+        ({}, np.ones((5, 2, 3), bool)),
+    ):
+        junk = np.where(valid[..., None], ys, np.nan)
+        want = last_by_hand(ys, valid, reverse)
+        got, slope = jax.value_and_grad(lambda y: jnp.sum(rj.last_output(y, reverse=reverse, **options) ** 2))(junk)
+        np.testing.assert_array_equal(rj.last_output(junk, reverse=reverse, **options), want)
+        assert np.isfinite(slope).all() and np.isclose(got, np.sum(want**2))
+    first = np.moveaxis(ys[:, 0], 0, 1)  # [B, T, O]
+    want = last_by_hand(ys[:, 0], inside[:, 0], reverse)
+    np.testing.assert_array_equal(rj.last_output(first, lengths=lengths[0], time_axis=1, reverse=reverse), want)
+
+
+def test_last_output_of_whole_ints_bools_and_of_nothing():
+    ys = {"n": jnp.arange(6).reshape(3, 2), "b": jnp.array([[True, False]] * 3)}
+    got = rj.last_output(ys, lengths=jnp.array([2, 0]))
+    assert got["n"].tolist() == [2, 0] and got["b"].tolist() == [True, False]
+    assert rj.last_output(jnp.zeros((0, 2, 3))).shape == (2, 3)
+    with pytest.raises(ValueError, match="last_output: lengths has batch axes"):
+        rj.last_output(jnp.zeros((3, 2)), lengths=jnp.zeros(4, int))
