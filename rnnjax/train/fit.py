@@ -54,6 +54,8 @@ class _Plan(NamedTuple):
             optional = name in ("clip", "patience") and value is None
             if not optional and name != "clip" and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"fit: {name} must be a positive int, got {value!r}")
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"fit: clip must be a positive norm or None, got {self.clip!r}")
 
 
 _REMEMBERED = ("pending", "best_step", "best_loss", "worse")  # what a checkpoint keeps beside the arrays and the clock
@@ -114,14 +116,22 @@ class _Run:
         more = {"grad_norm": mean(norms), "clipped": clipped, "skipped": int(self.state.skipped)}
         return self.line(self.at, mean(losses)) | more
 
-    def validation(self, loss: float) -> dict[str, Any]:
-        """The validation line; keeps the parameters if they are the best so far."""
-        if self.best_loss is None or loss < self.best_loss:
+    def validation(self, found: Any) -> dict[str, Any]:
+        """The validation line; keeps the parameters if they are the best so far. NaN and infinity are never the best."""
+        numbers = {
+            name: float(value) for name, value in (found if isinstance(found, dict) else {"loss": found}).items()
+        }
+        if "loss" not in numbers:
+            raise ValueError(
+                f'fit: validate must return a number, or a dict with "loss", got the keys {sorted(numbers)}'
+            )
+        loss = numbers.pop("loss")
+        if np.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best, self.best_step, self.best_loss = jax.tree.map(jnp.copy, self.params()), self.at, loss
             self.worse = 0
         else:
             self.worse += 1
-        return self.line(self.at, loss, split="valid")
+        return self.line(self.at, loss, split="valid") | numbers
 
     def converged(self, plan: _Plan) -> bool:
         return plan.patience is not None and self.worse >= plan.patience
@@ -168,7 +178,8 @@ def fit(
     loss_fn, clip: as for `make_step`. batches: ``batches(step) -> batch``; a function of the step number, so that a
         resumed run sees the same data. carry: the start of the stream. optimizer: any of optax; Adam at 2e-3 if None.
     key: noise of each step comes from this folded with the step number; None trains without noise.
-    validate: ``validate(params) -> loss`` every ``validate_every`` steps and at the end; the best parameters are kept.
+    validate: ``validate(params)`` every ``validate_every`` steps and at the end gives a number, or a dict with ``"loss"``
+        whose other numbers go into the line; the best parameters are kept. NaN and infinity are never the best.
     derive: further numbers for each metrics line, from its loss. report: called with each metrics line.
     max_skipped: stop when this many updates in a row were not finite (looked at every ``log_every`` steps).
     out: a folder for ``metrics.jsonl`` and ``checkpoints/``, written every ``checkpoint_every`` steps (as
@@ -232,7 +243,7 @@ def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: I
             bar.at(run.at, run.note(run.summary(plan)))
             run.check_skipped(plan)
         if validate is not None and (last or run.at % plan.validate_every == 0):
-            bar.at(run.at, run.note(run.validation(float(validate(run.params())))))
+            bar.at(run.at, run.note(run.validation(validate(run.params()))))
         if interrupt.asked:
             run.save()
             return "interrupted"

@@ -16,7 +16,7 @@ import problem
 import pytest
 
 import rnnjax as rj
-from rnnjax.train import Checkpoints, stateless
+from rnnjax.train import Checkpoints, fit, stateless
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,31 @@ except OSError as error:
     tree, _ = checkpoints.restore({"w": jnp.zeros(4)})
     assert np.array_equal(tree["w"], np.arange(4.0))
     checkpoints.close()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_validation_that_is_not_finite_is_never_the_best(bad):
+    found = iter([bad, 3.0, bad, 2.0, bad])
+    loss = stateless(lambda w, x: (w - x) ** 2)
+    result = fit(
+        loss, jnp.array(1.0), lambda step: jnp.array(0.5), steps=5, validate=lambda w: next(found), validate_every=1
+    )
+    assert (result.best_step, result.best_loss) == (4, 2.0)
+    none = fit(loss, jnp.array(1.0), lambda step: jnp.array(0.5), steps=3, validate=lambda w: bad, validate_every=1)
+    assert (none.best_step, none.best_loss) == (None, None)
+    np.testing.assert_array_equal(none.params, none.state.params)
+
+
+def test_validate_may_return_several_numbers():
+    loss = stateless(lambda w, x: (w - x) ** 2)
+    numbers = lambda w: {"loss": 1.0, "accuracy": jnp.array(0.25)}
+    result = fit(loss, jnp.array(1.0), lambda step: jnp.array(0.5), steps=1, validate=numbers)
+    assert result.history[-1]["accuracy"] == 0.25 and result.best_loss == 1.0
+    with pytest.raises(ValueError, match='a dict with "loss", got the keys'):
+        fit(loss, jnp.array(1.0), lambda step: jnp.array(0.5), steps=1, validate=lambda w: {"mse": 1.0})
+
+
+def test_a_clip_that_is_none_leaves_no_files_behind(tmp_path):
+    with pytest.raises(ValueError, match="clip must be a positive norm or None, got -1"):
+        fit(stateless(lambda w, x: w * x), jnp.array(1.0), lambda step: jnp.array(0.5), clip=-1.0, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
