@@ -36,7 +36,8 @@ def from_keras(layer: keras.Layer) -> tuple[Any, Any]:
     a layer (the wrapper `Dropout`) and a linear Dense at the end (the wrapper `Readout`).
     Keras is batch first: call with ``time_axis=1``; a mask is ``mask=``. The whole sequence always comes back, so
     ``return_sequences=False`` is ``rj.last_output(ys, time_axis=1)``, with the same ``mask=`` and, where the layer goes backward,
-    ``reverse=True`` (of `Bidirectional`, each half by its own direction). ``go_backwards`` becomes ``RNN(cell, reverse=True)``, whose ys keep the input order
+    ``reverse=True`` (of `Bidirectional`, each half by its own direction). ``go_backwards`` becomes ``RNN(cell, reverse=True)``,
+    whose ys keep the input order
     (Keras flips them).
     Errors: TypeError for other layers; ValueError naming an option without counterpart (``dropout``, ``recurrent_dropout``,
     ``stateful``, another activation, a mixed dtype policy, ...). Regularisers and constraints are no part of a layer here: a
