@@ -26,13 +26,12 @@ def newest(tmp_path):
         (tools / name).chmod(0o755)
     env = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}", "NEWEST_ROOT": str(tmp_path / "kept")}
 
-    def heard():  # who runs the tests may ignore a signal (nohup does), and a shell cannot trap what was ignored before it
-        for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
+    # Who runs the tests may ignore a signal (nohup does), and a shell cannot trap what was ignored before it.
+    heard = ["env", "--default-signal=HUP,INT,TERM"]
 
     def start(*arguments):
         pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-        return subprocess.Popen([CI / "newest", *arguments], env=env, text=True, preexec_fn=heard, **pipes)
+        return subprocess.Popen([*heard, CI / "newest", *arguments], env=env, text=True, **pipes)
 
     yield start
     assert list((tmp_path / "kept.calls").iterdir()) == []
