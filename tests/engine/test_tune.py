@@ -363,7 +363,7 @@ def test_an_eager_call_is_compiled_once(caplog):
         again = rj.scan(step, START[0], XS)
     assert len(count) == traced and not caplog.records
     np.testing.assert_array_equal(first[1], again[1])
-    np.testing.assert_allclose(again[1], jax.lax.scan(step, START[0], XS)[1], rtol=1e-6)
+    np.testing.assert_allclose(again[1], jax.lax.scan(step, START[0], XS)[1], rtol=1e-5, atol=1e-6)  # two compilations
 
 
 def test_eager_programs_tell_calls_apart():
