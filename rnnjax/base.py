@@ -246,6 +246,16 @@ def param_dtype(x: Any) -> Any:
     return x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.result_type(float)
 
 
+def wide_dtype(dtype: Any) -> Any:
+    """``dtype``, or float32 in place of half precision."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+
+
+def wide(a: jax.Array) -> jax.Array:
+    """In float32 at least."""
+    return a.astype(wide_dtype(a.dtype))
+
+
 @lru_cache(maxsize=1024)
 def _accepts_key(function: Any) -> bool:
     try:

@@ -12,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax.base import wide_dtype
+
 Initializer = Callable[..., jax.Array]
 
 
@@ -41,11 +43,7 @@ def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32)
     >>> bool(jnp.allclose(q @ q.T, jnp.eye(4), atol=1e-5))
     True
     """
-    return jax.nn.initializers.orthogonal()(key, shape, _at_least_float32(dtype)).astype(dtype)
-
-
-def _at_least_float32(dtype: Any) -> Any:
-    return jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+    return jax.nn.initializers.orthogonal()(key, shape, wide_dtype(dtype)).astype(dtype)
 
 
 def identity(scale: float = 1.0) -> Initializer:
@@ -95,7 +93,7 @@ def chrono(max_time: float) -> Initializer:
         raise ValueError(f"chrono: max_time must be above 2 steps, got {max_time}")
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        draw = jax.random.uniform(key, shape, _at_least_float32(dtype), 1.0, max_time - 1.0)
+        draw = jax.random.uniform(key, shape, wide_dtype(dtype), 1.0, max_time - 1.0)
         return jnp.log(draw).astype(dtype)
 
     return init

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, carry_type, cell, check_choice, layer_names, name_of
-from rnnjax.cells.common import check_fields
+from rnnjax.cells.shared.options import check_fields
 from rnnjax.unroll import unroll as _unroll
 from rnnjax.wrappers.around import check_cell
 

@@ -14,7 +14,7 @@ ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
     ["_jax", "base"],
     ["engine"],
-    ["unroll", "initializers"],
+    ["unroll", "initializers", "activations"],
     ["cells"],
     ["wrappers"],
     ["layers"],

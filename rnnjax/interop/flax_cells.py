@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import name_of
 from rnnjax.cells import GRU, IRNN, LSTM, UGRNN, ConvLSTM, Elman
-from rnnjax.cells.elman import ACTIVATIONS
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import host, namespace
 

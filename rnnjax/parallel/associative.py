@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import Carry, Params, call_step, name_of
 from rnnjax.base import cell as as_cell
-from rnnjax.cells.recurrence import lead
+from rnnjax.cells.shared.recurrence import lead
 from rnnjax.unroll import Step, one_step, select, start_carry, zero_invalid
 from rnnjax.unroll import roll as roll_any
 from rnnjax.wrappers.learned_carry import LearnedCarry
@@ -167,7 +167,7 @@ def _carries(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step)
 def prefixes(elements: Any, start: Carry, restart: jax.Array | None = None, origin: Carry | None = None) -> Carry:
     """The carry after each step from ``start``, with ``origin`` in place of the carry before steps with ``restart``.
 
-    elements: one composable map a step (`rnnjax.cells.recurrence`), leading axis T. restart: bool ``[T, ...]``.
+    elements: one composable map a step (`rnnjax.cells.shared.recurrence`), leading axis T. restart: bool ``[T, ...]``.
     """
     first = jax.tree.map(lambda a: a[0], elements)
     if restart is None:

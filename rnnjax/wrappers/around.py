@@ -12,7 +12,7 @@ import jax
 
 from rnnjax import base
 from rnnjax.base import Carry, Key, Params
-from rnnjax.cells.common import check_fields
+from rnnjax.cells.shared.options import check_fields
 
 
 def check_wrapper(wrapper: Any) -> None:

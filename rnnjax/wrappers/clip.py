@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, call_step, cell
-from rnnjax.cells.common import check_positive
+from rnnjax.cells.shared.options import check_positive
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import follow, is_float

@@ -9,8 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnnjax.activations import layer_norm
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, name_of, param_dtype, prepare
-from rnnjax.cells.common import check_positive, layer_norm
+from rnnjax.cells.shared.options import check_positive
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_choice
-from rnnjax.cells.common import check_at_least_zero
+from rnnjax.cells.shared.options import check_at_least_zero
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import follow, is_float

@@ -216,7 +216,7 @@ def test_s5_against_the_full_system_and_hippo() -> None:
 
 def test_s5_keeps_the_output_of_hippos_basis() -> None:
     """Conjugate pairs halved: 2 Re(C h) is what the whole complex system of six states puts out."""
-    from rnnjax.cells.state_space import hippo_basis
+    from rnnjax.cells.state_space.s5 import hippo_basis
 
     angle, v = hippo_basis(6)
     np.testing.assert_allclose(v.conj().T @ v, np.eye(3), atol=1e-9)

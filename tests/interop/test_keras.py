@@ -162,7 +162,7 @@ def test_stacked_cells():
 
 
 def test_activations_mean_the_same():
-    from rnnjax.cells.elman import ACTIVATIONS
+    from rnnjax.activations import ACTIVATIONS
     from rnnjax.interop.keras_read import ACTIVATIONS as SHARED
 
     z = np.linspace(-8, 8, 101, dtype="float32")
