@@ -233,7 +233,8 @@ def _matrix_scan(a: jax.Array, b: jax.Array) -> jax.Array:
 def _solve_linear(g: Callable[[jax.Array], jax.Array], y: jax.Array) -> jax.Array:
     """z with ``g(z) = y``, ``g(z)_t = z_t - J_t z_{t-1}``: in parallel, or in order where the products of J overflow."""
     basis = jnp.eye(y.shape[-1], dtype=y.dtype)
-    j = jax.vmap(lambda e: jnp.broadcast_to(e, y.shape) - g(jnp.broadcast_to(e, y.shape)), out_axes=-1)(basis)
+    spread = lambda e: place_as(jnp.broadcast_to(e, y.shape), y)
+    j = jax.vmap(lambda e: spread(e) - g(spread(e)), out_axes=-1)(basis)
     total = jax.lax.associative_scan(lambda p, q: q @ p, jax.lax.stop_gradient(j).at[0].set(0))
     return jax.lax.cond(jnp.isfinite(total).all(), _matrix_scan, _in_order, j, y)
 
