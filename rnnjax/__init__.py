@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rnnjax import activations, base, cells, initializers, layers, losses, wrappers
-from rnnjax.base import Cell, cell
+from rnnjax import activations, base, cells, initializers, layers, losses, protocols, wrappers
+from rnnjax.base import cell
 from rnnjax.cells import families
 from rnnjax.cells.families import *
 from rnnjax.engine import explain, scan, tune
 from rnnjax.layers import RNN, Bidirectional, BidirectionalCarry, Sequential
+from rnnjax.protocols import Cell
 from rnnjax.unroll import last_output, unroll
 from rnnjax.wrappers import (
     Clip,
@@ -73,6 +74,7 @@ __all__ = [
     "losses",
     "nnx",
     "parallel",
+    "protocols",
     "scan",
     "sharding",
     "testing",

@@ -15,7 +15,7 @@ import inspect
 from collections import namedtuple
 from collections.abc import Mapping
 from functools import cache, lru_cache
-from typing import Any, Protocol, TypeVar, dataclass_transform, runtime_checkable
+from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -26,35 +26,6 @@ Params = Any  # nested dict of arrays
 Carry = Any  # an array or a NamedTuple of arrays, all leading with the batch axes
 Key = jax.Array | None
 C = TypeVar("C")
-
-
-@runtime_checkable
-class Cell(Protocol):
-    """One time step of a recurrent network, as a pure function of its parameters.
-
-    ``carry, y = cell(params, carry, x, key=None)``
-
-    params: nested dict of arrays with names that say what they are (``"input"``, ``"recurrent"``, ``"bias"``).
-    carry: an array ``[*B, H]`` or a NamedTuple of arrays, each leading with the batch axes.
-    x: one step's input ``[*B, I]``.
-    key: only for cells with noise; no key means deterministic.
-    y: one step's output ``[*B, O]`` (any pytree).
-
-    Hyperparameters are fields of a frozen dataclass (see `rnnjax.cell`); whatever may be learned is in ``params``.
-    A user's bare function ``f(params, carry, x)`` is accepted wherever a cell is, as long as a start ``carry`` is given.
-    """
-
-    def init(self, key: jax.Array, x: Any) -> Params:
-        """Fresh parameters for one step's input ``x [*B, I]`` (an array or a `jax.ShapeDtypeStruct`)."""
-        ...
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        """The carry before the first step: zeros, unless the cell learns its start. ``x``: one step's input."""
-        ...
-
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        """One pure step: ``(carry, y)``."""
-        ...
 
 
 def _is_array(value: Any) -> bool:
@@ -274,16 +245,6 @@ def call_step(cell: Any, params: Params, carry: Carry, x: Any, key: Key = None) 
     return cell(params, carry, x, key=key)
 
 
-def prepare(cell: Any, params: Params, key: Key, x: Any) -> Params:
-    """What a cell does once per sequence, before the loop, if it offers ``prepare(params, key, x) -> params``.
-
-    Noise that stays the same over a sequence is drawn here (variational dropout, weight drop). ``x``: one step's input or its
-    ShapeDtypeStruct. The result stands in for the params in ``initial_carry`` and in the step, which take both.
-    """
-    own = getattr(cell, "prepare", None)
-    return params if own is None else own(params, key, x)
-
-
 def sequence_key(key: Key) -> Key:
-    """The key for `prepare`: of the sequence as a whole, apart from those that ``split(key, T)`` gives to its steps."""
+    """The key for ``prepare``: of the sequence as a whole, apart from those that ``split(key, T)`` gives to its steps."""
     return None if key is None else jax.random.fold_in(key, 2**32 - 1)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.base import Carry, Params, call_step, name_of
+from rnnjax.protocols import input_axes
 from rnnjax.unroll import unroll
 
 STEPS = 4
@@ -109,7 +110,7 @@ def _value(cell: Any) -> Iterator[str]:
 
 
 def _begin(cell: Any, key: jax.Array, x: Any, subject: list[_Subject]) -> Iterator[str]:
-    ndim = getattr(cell, "input_ndim", 1)
+    ndim = input_axes(cell)
     if not isinstance(x, (jax.Array, np.ndarray)):
         x = jax.random.normal(jax.random.fold_in(key, 1), x.shape, x.dtype)
     single = jnp.asarray(x)[(0,) * (x.ndim - ndim)]

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax._jax import place_as, place_batch_as, step_type, vary_over, varying_axes
-from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, prepare, sequence_key
+from rnnjax.base import Carry, Key, Params, call_step, check_choice, name_of, sequence_key
 from rnnjax.engine import Tuned, check_fuse, scan
+from rnnjax.protocols import SeveralLayers, input_axes, prepare
 
 METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk")
 
@@ -154,10 +155,9 @@ def prepared_steps(
 def roll(
     cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
 ) -> Any:
-    """Runs prepared steps: layer by layer for cells that offer it (``unroll_layers``), else in one loop."""
-    layers = getattr(cell, "unroll_layers", None)
-    if layers is not None and method != "loop":
-        return layers(params, carry, steps, lambda c, p, s, st: roll(c, p, s, st, time, method, how))
+    """Runs prepared steps: layer by layer for cells of several layers, else in one loop."""
+    if isinstance(cell, SeveralLayers) and method != "loop":
+        return _layer_by_layer(cell, params, carry, steps, time, method, how)
     if method == "associative":
         return importlib.import_module("rnnjax.parallel.associative").roll(cell, params, carry, steps, time, how)
     if method in ("deer", "quasi_deer", "elk"):
@@ -169,6 +169,20 @@ def roll(
     else:
         last, ys = scan(body, start, steps, **how)  # the length is that of xs, which may be symbolic
     return last, zero_invalid(cell, ys, steps.valid)
+
+
+def _layer_by_layer(
+    cell: SeveralLayers, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
+) -> Any:
+    """Each layer over the whole sequence in turn: the same numbers, and every layer's input products in one."""
+    layers = cell.layers_inside()
+    starts = (None,) * len(layers) if carry is None else cell.carries_of_layers(carry)
+    keys = (None,) * len(layers) if steps.key is None else jax.vmap(cell.keys_of_layers)(steps.key)
+    ends, xs = [], steps.x
+    for layer, its, start, key in zip(layers, cell.params_of_layers(params), starts, keys, strict=True):
+        end, xs = roll(layer, its, start, steps._replace(x=xs, key=key), time, method, how)
+        ends.append(end)
+    return cell.carry_of_layers(tuple(ends)), xs
 
 
 # -- the loop body -----------------------------------------------------------------------------------------------------
@@ -266,7 +280,7 @@ def start_carry(cell: Any, params: Params, carry: Carry | None, steps: Step) -> 
 def _beside(cell: Any, leaf: jax.Array, xs: Any) -> jax.Array:
     """A part of the carry with the batch axes of x, split over devices as those of x are."""
     x = step_type(jax.tree.leaves(xs)[0])
-    batch = x.ndim - min(x.ndim, getattr(cell, "input_ndim", 1))
+    batch = x.ndim - min(x.ndim, input_axes(cell))
     return place_batch_as(leaf, x, batch) if leaf.shape[:batch] == x.shape[:batch] else leaf
 
 

@@ -13,6 +13,7 @@ import rnnjax
 ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
     ["_jax", "base"],
+    ["protocols", "carry_maps"],
     ["engine"],
     ["unroll", "initializers", "activations"],
     ["cells"],

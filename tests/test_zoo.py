@@ -18,7 +18,8 @@ import pytest
 from zoo import ZOO, Entry
 
 import rnnjax as rj
-from rnnjax.base import prepare, sequence_key
+from rnnjax.base import sequence_key
+from rnnjax.protocols import prepare
 
 T, B = 5, 3
 LENGTHS = np.array([5, 3, 0])

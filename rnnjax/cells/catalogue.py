@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnnjax.protocols import input_axes
+
 
 class Entry(NamedTuple):
     """name: of the class in ``rnnjax.cells``. parameters: their number. linear: whether ``method="associative"`` takes it."""
@@ -102,6 +104,6 @@ def catalogue(inputs: int = 128, features: int = 128) -> list[Entry]:
 
 
 def _count(cell: Any, inputs: int) -> int:
-    x = jax.ShapeDtypeStruct((8,) * (getattr(cell, "input_ndim", 1) - 1) + (inputs,), jnp.float32)
+    x = jax.ShapeDtypeStruct((8,) * (input_axes(cell) - 1) + (inputs,), jnp.float32)
     params = jax.eval_shape(cell.init, jax.eval_shape(lambda: jax.random.key(0)), x)
     return sum(math.prod(p.shape) for p in jax.tree.leaves(params))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rnnjax.layers import as_layer
+from rnnjax.protocols import input_axes
 from rnnjax.wrappers.learned_carry import as_dicts, shaped_like
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -120,4 +121,4 @@ def _feature_axes(layer: Any) -> int:
     """How many axes of one step's input are no batch axes: 1, or more for cells on images."""
     if hasattr(layer, "layers"):
         return _feature_axes(layer.layers[0])
-    return getattr(layer.cell, "input_ndim", 1)
+    return input_axes(layer.cell)

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from rnnjax.base import Carry, Params, call_step, name_of
 from rnnjax.base import cell as as_cell
-from rnnjax.cells.shared.recurrence import lead
+from rnnjax.carry_maps import lead
+from rnnjax.protocols import InChunks, LinearInTime, SeveralLayers
 from rnnjax.unroll import Step, one_step, select, start_carry, zero_invalid
 from rnnjax.unroll import roll as roll_any
 from rnnjax.wrappers.learned_carry import LearnedCarry
@@ -32,7 +33,7 @@ def roll(
     start, fresh = start_carry(cell, params, carry, steps)
     if time == 0:
         return start, _no_outputs(cell, params, start, steps)
-    if hasattr(inner, "unroll_layers"):  # a stack inside wrappers
+    if isinstance(inner, SeveralLayers):  # a stack inside wrappers
         last, ys = roll_any(inner, inner_params, start, steps._replace(key=None), time, "associative", how)
     else:
         last, ys = _roll_linear(inner, inner_params, start, fresh, steps, time, how)
@@ -91,18 +92,13 @@ def _round(cell: Any) -> Any:
 
 def is_linear(cell: Any) -> bool:
     """Whether ``method="associative"`` takes this cell."""
-    return bool(getattr(cell, "linear", hasattr(cell, "elements") or hasattr(cell, "chunk")))
-
-
-def linear_names() -> list[str]:
-    """The cells of this library that are linear in time."""
-    from rnnjax import cells
-
-    return sorted(name for name in cells.__all__ if is_linear(getattr(cells, name)))
+    if isinstance(cell, SeveralLayers):
+        return all(map(is_linear, cell.layers_inside()))
+    return isinstance(cell, InChunks) or isinstance(cell, LinearInTime) and cell.linear_in_time
 
 
 def _refuse(cell: Any, inner: Any, steps: Step, how: dict[str, Any]) -> None:
-    layers = hasattr(inner, "unroll_layers")
+    layers = isinstance(inner, SeveralLayers)
     if layers and steps.reset is not None and inner is not cell and _has_own_start(cell):
         raise ValueError(
             f"{name_of(cell)}: method='associative' takes no reset for a learned start round several layers; "
@@ -111,14 +107,14 @@ def _refuse(cell: Any, inner: Any, steps: Step, how: dict[str, Any]) -> None:
     if not (is_linear(inner) or layers):
         raise ValueError(
             f"{name_of(cell)}: method='associative' needs a cell that is linear in time, {name_of(inner)} is not; "
-            f"these are: {', '.join(linear_names())}; use method='scan', or 'deer' for Newton's method"
+            "rj.cells.catalogue() says which are; use method='scan', or 'deer' for Newton's method"
         )
     if how["matmul_dtype"] is not None:
         raise ValueError(
             f"{name_of(cell)}: method='associative' takes no matmul_dtype, got {how['matmul_dtype']}; "
             "cast params and xs, or use method='scan'"
         )
-    if steps.cut is not None and hasattr(inner, "chunk"):
+    if steps.cut is not None and isinstance(inner, InChunks):
         raise ValueError(
             f"{name_of(cell)}: method='associative' takes no truncate for a cell whose state is a matrix; "
             "use method='scan'"
@@ -138,15 +134,15 @@ def _no_outputs(cell: Any, params: Params, start: Carry, steps: Step) -> Any:
 
 
 def _segment(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step) -> tuple[Carry, Any]:
-    if hasattr(cell, "chunk"):
-        return cell.chunk(params, start, fresh, steps.x, steps.valid, _if_valid(steps.reset, steps))
+    if isinstance(cell, InChunks):
+        return cell.run_chunk(params, start, fresh, steps.x, steps.valid, _if_valid(steps.reset, steps))
     carries = _carries(cell, params, fresh, start, steps)
-    return jax.tree.map(lambda a: a[-1], carries), cell.read(params, carries, steps.x)
+    return jax.tree.map(lambda a: a[-1], carries), cell.output_of_carry(params, carries, steps.x)
 
 
 def _carries(cell: Any, params: Params, fresh: Carry, start: Carry, steps: Step) -> Carry:
     """The carry after each step."""
-    elements = cell.elements(params, steps.x).fit(start)
+    elements = cell.linear_maps(params, steps.x).fit(start)
     reset = _if_valid(steps.reset, steps)
     if steps.valid is not None:
         elements = elements.widen().hold(steps.valid)
@@ -216,7 +212,7 @@ def _level(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _chunk_size(cell: Any, time: int, checkpoint: int | str | None) -> int | None:
     """None: all at once."""
     if checkpoint is None:
-        return cell.chunk_size if hasattr(cell, "chunk") and time > cell.chunk_size else None
+        return cell.chunk_size if isinstance(cell, InChunks) and time > cell.chunk_size else None
     if checkpoint == "sqrt":
         return max(1, math.isqrt(time))
     if not isinstance(checkpoint, int) or isinstance(checkpoint, bool) or checkpoint < 1:

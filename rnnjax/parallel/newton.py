@@ -19,6 +19,7 @@ from rnnjax._jax import place_as
 from rnnjax.base import Carry, Key, Params, check_choice, name_of
 from rnnjax.parallel import kalman
 from rnnjax.parallel.flatten import flatten_carry
+from rnnjax.protocols import input_axes
 from rnnjax.unroll import Step, loop_body, prepared_steps, start_carry, zero_invalid
 
 METHODS = ("deer", "quasi_deer", "elk")
@@ -135,7 +136,7 @@ def _run(
 
 def _batch_axes(cell: Any, steps: Step) -> tuple[int, ...]:
     x = jax.tree.leaves(steps.x)[0]
-    return x.shape[1 : max(1, x.ndim - getattr(cell, "input_ndim", 1))]
+    return x.shape[1 : max(1, x.ndim - input_axes(cell))]
 
 
 def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, Any]:

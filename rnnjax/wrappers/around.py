@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from rnnjax import base
+from rnnjax import protocols
 from rnnjax.base import Carry, Key, Params
 from rnnjax.cells.shared.options import check_fields
 
@@ -47,7 +47,7 @@ def _takes_a_step(cell: Any) -> bool:
 @property
 def input_ndim(self: Any) -> int:
     """Axes of one step's input without batch axes: the inner cell's."""
-    return getattr(self.cell, "input_ndim", 1)
+    return protocols.input_axes(self.cell)
 
 
 def init(self: Any, key: jax.Array, x: Any) -> Params:
@@ -62,7 +62,7 @@ def initial_carry(self: Any, params: Params, x: Any) -> Carry:
 
 def prepare(self: Any, params: Params, key: Key, x: Any) -> Params:
     """What the inner cell draws once per sequence."""
-    return base.prepare(self.cell, params, key, x)
+    return protocols.prepare(self.cell, params, key, x)
 
 
 def inner(self: Any, params: Params) -> tuple[Any, Params]:

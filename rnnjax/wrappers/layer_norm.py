@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.activations import layer_norm
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, name_of, param_dtype, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, name_of, param_dtype
 from rnnjax.cells.shared.options import check_positive
+from rnnjax.protocols import prepare
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape

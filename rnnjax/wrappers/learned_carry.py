@@ -7,7 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, prepare, step_dtype
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, step_dtype
+from rnnjax.protocols import prepare
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 

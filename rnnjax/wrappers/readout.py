@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, param_dtype, prepare
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, param_dtype
+from rnnjax.protocols import prepare
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.stack import output_shape

@@ -6,7 +6,8 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, check_params, layer_names, prepare
+from rnnjax.base import Carry, Key, Params, call_step, carry_type, cell, check_params, layer_names
+from rnnjax.protocols import input_axes, prepare
 from rnnjax.wrappers.around import check_cell
 
 
@@ -64,13 +65,10 @@ class Stack:
 
     @property
     def input_ndim(self) -> int:
-        return getattr(self.cells[0], "input_ndim", 1)
+        return layers_input_axes(self.cells)
 
     def init(self, key: jax.Array, x: Any) -> Params:
         return stack_init(self.cells, key, x)
-
-    def _carry(self, parts: Any) -> Carry:
-        return carry_type("StackCarry", layer_names(len(self.cells)))(*parts)
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
         parts = []
@@ -78,49 +76,50 @@ class Stack:
             parts.append(inner.initial_carry(params[name], x))
             shape = output_shape(inner, params[name], x)
             x = jax.tree.map(lambda s: jax.numpy.zeros(s.shape, s.dtype), shape)
-        return self._carry(parts)
+        return self.carry_of_layers(tuple(parts))
 
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
         prepared = {}
-        for name, inner, k in zip(layer_names(len(self.cells)), self.cells, keys, strict=True):
+        for name, inner, k in zip(layer_names(len(self.cells)), self.cells, self.keys_of_layers(key), strict=True):
             prepared[name] = prepare(inner, params[name], k, x)
             x = output_shape(inner, params[name], x)
         return prepared
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        keys = [None] * len(self.cells) if key is None else jax.random.split(key, len(self.cells))
-        self._check(params, carry)
+        params, carries, keys = self.params_of_layers(params), self.carries_of_layers(carry), self.keys_of_layers(key)
         parts = []
-        for name, inner, part, k in zip(layer_names(len(self.cells)), self.cells, carry, keys, strict=True):
-            part, x = call_step(inner, params[name], part, x, k)
+        for inner, *its in zip(self.cells, params, carries, keys, strict=True):
+            part, x = call_step(inner, its[0], its[1], x, its[2])
             parts.append(part)
-        return self._carry(parts), x
+        return self.carry_of_layers(tuple(parts)), x
 
-    def _check(self, params: Params, carry: Carry) -> None:
+    def layers_inside(self) -> tuple[Any, ...]:
+        return self.cells
+
+    def params_of_layers(self, params: Params) -> tuple[Params, ...]:
         names = layer_names(len(self.cells))
         check_params(self, params, names)
+        return tuple(params[name] for name in names)
+
+    def keys_of_layers(self, key: Key) -> tuple[Key, ...]:
+        return (None,) * len(self.cells) if key is None else tuple(jax.random.split(key, len(self.cells)))
+
+    def carries_of_layers(self, carry: Carry) -> tuple[Carry, ...]:
+        names = layer_names(len(self.cells))
         if getattr(carry, "_fields", None) != names:
             raise TypeError(
                 f"{self!r}: carry must be StackCarry({', '.join(names)}), got {type(carry).__name__}; "
                 "start from initial_carry(params, x)"
             )
+        return tuple(carry)
 
-    def unroll_layers(self, params: Params, carry: Carry | None, steps: Any, roll: Any) -> tuple[Carry, Any]:
-        """Each layer over the whole sequence in turn: the same numbers, and every layer's input products in one."""
-        count = len(self.cells)
-        given = [None] * count if carry is None else list(carry)
-        if len(given) != count:
-            raise ValueError(f"{self!r}: carry must have {count} parts, one a layer, got {len(given)}")
-        keys = [None] * count if steps.key is None else split_each(steps.key, count)
-        parts, xs = [], steps.x
-        for name, inner, part, k in zip(layer_names(count), self.cells, given, keys, strict=True):
-            part, xs = roll(inner, params[name], part, steps._replace(x=xs, key=k))
-            parts.append(part)
-        return self._carry(parts), xs
+    def carry_of_layers(self, carries: tuple[Carry, ...]) -> Carry:
+        return carry_type("StackCarry", layer_names(len(self.cells)))(*carries)
 
 
-def split_each(keys: jax.Array, count: int) -> list[jax.Array]:
-    """Per-step keys ``[T]`` split for ``count`` parts, as each step would: ``count`` arrays of ``T`` keys."""
-    split = jax.vmap(lambda k: jax.random.split(k, count))(keys)
-    return [split[:, i] for i in range(count)]
+def layers_input_axes(cells: tuple[Any, ...]) -> int:
+    """Axes of one step's input that are no batch axes to one of the layers: every layer's batch axes lead all of them."""
+    first, *above = map(input_axes, cells)
+    return max(
+        [first, *(axes - (first == 0) for axes in above)]
+    )  # where tokens come in, layers above see one axis more

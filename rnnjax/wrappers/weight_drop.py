@@ -7,7 +7,8 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of, prepare, sequence_key
+from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of, sequence_key
+from rnnjax.protocols import prepare
 from rnnjax.wrappers import around
 from rnnjax.wrappers.around import check_wrapper
 from rnnjax.wrappers.once import Drawn, keep_masks, plain

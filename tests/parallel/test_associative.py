@@ -108,7 +108,11 @@ def test_the_prefix_scan_grows_with_the_logarithm_of_time() -> None:
 @pytest.mark.parametrize(
     ("cell", "options", "message"),
     [
-        (rj.LSTM(H), {}, r"LSTM\(4\): method='associative' needs a cell that is linear in time.*DeltaNet.*LRU.*SRU"),
+        (
+            rj.LSTM(H),
+            {},
+            r"LSTM\(4\): method='associative' needs a cell that is linear in time, LSTM.4. is not; rj.cells.catalogue",
+        ),
         (rj.Readout(rj.GRU(H), 2), {}, r"GRU\(4\) is not"),
         (rj.Zoneout(rj.MinGRU(H), 0.1), {}, r"Zoneout.* is not"),
         (rj.LRU(H), dict(matmul_dtype=jnp.bfloat16), "takes no matmul_dtype"),

@@ -71,7 +71,7 @@ class DeltaNet:
     def writes(self, params: Any, x: jax.Array) -> Write:
         return _delta_write(self, params, x)
 
-    finish, pack, unpack, chunk = _finish, _pack, _unpack, outer_chunk
+    finish, pack, unpack, run_chunk = _finish, _pack, _unpack, outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate"))
@@ -131,7 +131,7 @@ class GatedDeltaNet:
         rate = jax.nn.softplus(x @ params["decay"] + params["decay_bias"])
         return _delta_write(self, params, x)._replace(log_decay=-jnp.exp(params["log_decay"]) * rate)
 
-    finish, pack, unpack, chunk = _finish, _pack, _unpack, outer_chunk
+    finish, pack, unpack, run_chunk = _finish, _pack, _unpack, outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate", "decay", "log_decay"))

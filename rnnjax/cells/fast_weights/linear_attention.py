@@ -79,7 +79,7 @@ class LinearAttention:
     def unpack(self, memory: Memory) -> LinearAttentionCarry:
         return LinearAttentionCarry(memory.matrix[..., :-1], memory.matrix[..., -1])
 
-    chunk = outer_chunk
+    run_chunk = outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LinearAttentionCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value"))

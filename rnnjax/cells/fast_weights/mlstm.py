@@ -94,7 +94,7 @@ class MLSTM:
     def unpack(self, memory: Memory) -> MLSTMCarry:
         return MLSTMCarry(memory.matrix[..., :-1], memory.matrix[..., -1], memory.stabiliser)
 
-    chunk = outer_chunk
+    run_chunk = outer_chunk
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[MLSTMCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value", "gates", "output_gate"))

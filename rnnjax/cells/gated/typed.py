@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, zeros_like_step
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 
 
 @cell
@@ -46,12 +47,14 @@ class TRNN:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         z, f = jnp.split(x @ params["input"], 2, axis=-1)
         f = jax.nn.sigmoid(f + params["bias"])
         return Affine(decay=f, increment=(1 - f) * z)
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:

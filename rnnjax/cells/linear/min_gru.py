@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params, input_gates
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 
 
 def positive(z: jax.Array) -> jax.Array:
@@ -54,12 +55,14 @@ class MinGRU:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         z, n = input_gates(params, x, 2)
         z = jax.nn.sigmoid(z)
         return Affine(decay=1 - z, increment=z * (positive(n) if self.positive else n))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
@@ -102,7 +105,9 @@ class MinLSTM:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         f, i, n = input_gates(params, x, 3)
         if self.normalize:  # f / (f + i) = sigmoid(log f - log i), which neither over- nor underflows
             keep = jax.nn.sigmoid(jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i))
@@ -111,7 +116,7 @@ class MinLSTM:
             keep, write = jax.nn.sigmoid(f), jax.nn.sigmoid(i)
         return Affine(decay=keep, increment=write * (positive(n) if self.positive else n))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:

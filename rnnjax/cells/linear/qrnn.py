@@ -10,9 +10,10 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.carry_maps import Affine, Shift
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, Shift, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 
 POOLING = {"f": 2, "fo": 3, "ifo": 4}  # gates each needs, in the order candidate, forget, output, input
 
@@ -33,11 +34,13 @@ class _Window:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return jnp.zeros((*x.shape[:-1], self.size, x.shape[-1]), x.dtype)
 
-    def elements(self, params: Any, x: jax.Array) -> Shift:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Shift:
         first = jnp.pad(x[..., None, :], ((0, 0),) * (x.ndim - 1) + ((0, self.size - 1), (0, 0)))
         return Shift(jnp.ones_like(x[..., :1, None], dtype=jnp.int32), first)
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry.reshape(*x.shape[:-1], self.size * x.shape[-1])
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
@@ -59,13 +62,15 @@ class _Pool:
         w = w.reshape(-1, w.shape[-1])
         return [x @ w[:, i * h : (i + 1) * h] + b[i * h : (i + 1) * h] for i in which]
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         z, f = self._gates(params, x, 0, 1)
         f = jax.nn.sigmoid(f)
         i = jax.nn.sigmoid(self._gates(params, x, 3)[0]) if self.pooling == "ifo" else 1 - f
         return Affine(decay=f, increment=i * jnp.tanh(z))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry if self.pooling == "f" else jax.nn.sigmoid(self._gates(params, x, 2)[0]) * carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
@@ -103,8 +108,6 @@ class QRNN:
         check_fields(self)
         check_choice("QRNN", "pooling", self.pooling, POOLING)
 
-    linear = True
-
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)
         n, width, dtype = x.shape[-1], POOLING[self.pooling] * self.features, param_dtype(x)
@@ -119,24 +122,25 @@ class QRNN:
         check_params(self, params, ("input", "bias"))
         check_input(self, x, params["input"].shape[1])
         check_parts(self, carry, x, (self.features,), (self.window - 1, x.shape[-1]), kind=QRNNCarry)
-        register, windows = self._window()({}, self._register(carry.inputs), x)
-        c, y = self._pool()(params, carry.c, windows)
-        return QRNNCarry(c, register[..., :-1, :]), y
+        (window, pool), (register, c) = self.layers_inside(), self.carries_of_layers(carry)
+        register, windows = window({}, register, x)
+        c, y = pool(params, c, windows)
+        return self.carry_of_layers((register, c)), y
 
-    def _window(self) -> _Window:
-        return _Window(self.window)
-
-    def _pool(self) -> _Pool:
-        return _Pool(self.features, self.pooling)
-
-    def _register(self, inputs: jax.Array) -> jax.Array:
-        """The inputs with one more place at the end, for the step to push the oldest into."""
-        return jnp.concatenate([inputs, jnp.zeros_like(inputs[..., :1, :])], -2)
-
-    def unroll_layers(self, params: Any, carry: Any, steps: Any, roll: Any) -> tuple[QRNNCarry, jax.Array]:
+    def layers_inside(self) -> tuple[Any, ...]:
         """All windows first, then the pooling: every product before the loop, and both parts linear in time."""
-        inputs, c = (None, None) if carry is None else (self._register(carry.inputs), carry.c)
-        steps = steps._replace(key=None)
-        register, windows = roll(self._window(), {}, inputs, steps)
-        c, ys = roll(self._pool(), params, c, steps._replace(x=windows))
-        return QRNNCarry(c, register[..., :-1, :]), ys
+        return _Window(self.window), _Pool(self.features, self.pooling)
+
+    def params_of_layers(self, params: Any) -> tuple[Any, ...]:
+        return {}, params
+
+    def keys_of_layers(self, key: Key) -> tuple[Key, ...]:
+        return None, None
+
+    def carries_of_layers(self, carry: QRNNCarry) -> tuple[jax.Array, jax.Array]:
+        """The window's has one more place at the end, for the step to push the oldest input into."""
+        widths = [(0, 0)] * (carry.inputs.ndim - 2) + [(0, 1), (0, 0)]
+        return jnp.pad(carry.inputs, widths), carry.c
+
+    def carry_of_layers(self, carries: tuple[Any, ...]) -> QRNNCarry:
+        return QRNNCarry(carries[1], carries[0][..., :-1, :])

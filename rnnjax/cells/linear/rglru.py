@@ -10,10 +10,11 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_params, param_dtype, wide_dtype, zeros_like_step
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 
 
 @cell
@@ -68,13 +69,15 @@ class RGLRU:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         r, i = jnp.split(jax.nn.sigmoid(x @ params["gates"] + params["bias"]), 2, axis=-1)
         log_a = -self.power * jax.nn.softplus(params["decay"]) * r
         u = x @ params["input"] if "input" in params else x
         return Affine(decay=jnp.exp(log_a), increment=jnp.sqrt(-jnp.expm1(2 * log_a)) * (i * u))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine
 
 
 @cell
@@ -49,7 +49,7 @@ class SRU:
             raise ValueError(f"SRU: activation must be 'identity' or 'tanh', got {self.activation!r}")
 
     @property
-    def linear(self) -> bool:
+    def linear_in_time(self) -> bool:
         return not self.peephole
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
@@ -65,12 +65,14 @@ class SRU:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
-    def elements(self, params: Any, x: jax.Array, carry: jax.Array | None = None) -> Affine:
+    def linear_maps(self, params: Any, x: jax.Array, carry: jax.Array | None = None) -> Affine:
         h = self.features
         f = self._gate(params, x @ params["input"][:, h : 2 * h], 0, carry)
         return Affine(decay=f, increment=(1 - f) * (x @ params["input"][:, :h]))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array, before: jax.Array | None = None) -> jax.Array:
+    def output_of_carry(
+        self, params: Any, carry: jax.Array, x: jax.Array, before: jax.Array | None = None
+    ) -> jax.Array:
         h = self.features
         r = self._gate(params, x @ params["input"][:, 2 * h : 3 * h], 1, before)
         skip = x if params["input"].shape[1] == 3 * h else x @ params["input"][:, 3 * h :]
@@ -83,5 +85,5 @@ class SRU:
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_step(self, params, carry, x, ("input", "bias", "peephole") if self.peephole else ("input", "bias"))
-        after = self.elements(params, x, carry).apply(carry)
-        return after, self.read(params, after, x, carry)
+        after = self.linear_maps(params, x, carry).apply(carry)
+        return after, self.output_of_carry(params, after, x, carry)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from rnnjax._jax import placement
 from rnnjax.base import step_dtype, wide
-from rnnjax.cells.shared.recurrence import lead
+from rnnjax.carry_maps import lead
 
 
 class Write(NamedTuple):

@@ -2,98 +2,21 @@
 
 A linear cell is written in two pieces, both of which take one step or any number of leading time axes alike:
 
-``elements(params, x)``: the step as an affine map of the carry, free of the carry: `Affine` (or `Shift`).
-``read(params, carry, x)``: the output from the carry after the step.
+``linear_maps(params, x)``: the step as an affine map of the carry, free of the carry: `rnnjax.carry_maps.Affine` (or `Shift`).
+``output_of_carry(params, carry, x)``: the output from the carry after the step.
 
 Its ordinary step is `linear_step`, made of the same two, so that the loop and the parallel scan cannot drift apart.
-Cells whose state is a matrix offer ``chunk`` instead (see `rnnjax.cells.shared.outer_product`).
+Cells whose state is a matrix offer ``run_chunk`` instead (see `rnnjax.cells.shared.outer_product`).
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-
-
-class Affine(NamedTuple):
-    """``carry -> decay * carry + increment``, part by part; one step, or several in a row composed.
-
-    decay, increment: pytrees of the structure of the carry; a decay may leave out batch axes.
-    """
-
-    decay: Any
-    increment: Any
-
-    def apply(self, carry: Any) -> Any:
-        return jax.tree.map(lambda a, h, b: a * h + b, self.decay, carry, self.increment)
-
-    def then(self, later: Affine) -> Affine:
-        """This map first, ``later`` after it."""
-        decay = jax.tree.map(lambda first, second: second * first, self.decay, later.decay)
-        return Affine(decay, later.apply(self.increment))
-
-    def hold(self, valid: jax.Array) -> Affine:
-        """The identity where not ``valid``."""
-        decay = jax.tree.map(lambda a: jnp.where(lead(valid, a.ndim), a, jnp.ones_like(a)), self.decay)
-        return Affine(decay, _zero_unless(valid, self.increment))
-
-    def fit(self, carry: Any) -> Affine:
-        """In the dtypes of ``carry`` and with all axes: ``[T, *B, ...]`` for increments, ones for missing batch axes."""
-        increment = jax.tree.map(lambda b, h: b.astype(h.dtype), self.increment, carry)
-        return Affine(jax.tree.map(_fit_decay, self.decay, increment), increment)
-
-    def widen(self) -> Affine:
-        """Decays with the batch axes written out, as masks and resets need them."""
-        return self._replace(decay=jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), self.decay, self.increment))
-
-
-class Shift(NamedTuple):
-    """``carry -> carry moved up by count places, plus increment``: the last inputs, newest first, along axis -2.
-
-    count: how many places, int ``[..., 1, 1]``, at most their number. increment: ``[..., places, I]``.
-    """
-
-    count: jax.Array
-    increment: jax.Array
-
-    def apply(self, carry: jax.Array) -> jax.Array:
-        places = self.increment.shape[-2]
-        source = jnp.arange(places, dtype=self.count.dtype)[:, None] - self.count
-        moved = jnp.take_along_axis(carry, jnp.maximum(source, 0), axis=-2)
-        return jnp.where(source >= 0, moved, jnp.zeros_like(moved)) + self.increment
-
-    def then(self, later: Shift) -> Shift:
-        count = jnp.minimum(self.count + later.count, self.increment.shape[-2])
-        return Shift(count, later.apply(self.increment))
-
-    def hold(self, valid: jax.Array) -> Shift:
-        count = jnp.where(lead(valid, self.count.ndim), self.count, 0)
-        return Shift(count, _zero_unless(valid, self.increment))
-
-    def fit(self, carry: jax.Array) -> Shift:
-        return self._replace(increment=self.increment.astype(carry.dtype))
-
-    def widen(self) -> Shift:
-        return self
-
-
-def lead(flags: jax.Array, ndim: int) -> jax.Array:
-    """``flags`` with trailing axes of size one, up to ``ndim``."""
-    return jnp.reshape(flags, flags.shape + (1,) * (ndim - flags.ndim))
-
-
-def _zero_unless(valid: jax.Array, increment: Any) -> Any:
-    return jax.tree.map(lambda b: jnp.where(lead(valid, b.ndim), b, jnp.zeros_like(b)), increment)
-
-
-def _fit_decay(decay: jax.Array, increment: jax.Array) -> jax.Array:
-    full = jnp.reshape(decay, (1,) * (increment.ndim - decay.ndim) + decay.shape)
-    return jnp.broadcast_to(full, (increment.shape[0], *full.shape[1:])).astype(increment.dtype)
 
 
 def linear_step(cell: Any, params: Any, carry: Any, x: jax.Array) -> tuple[Any, Any]:
     """One step of a linear cell, from the pieces that the parallel scan uses."""
-    carry = cell.elements(params, x).apply(carry)
-    return carry, cell.read(params, carry, x)
+    carry = cell.linear_maps(params, x).apply(carry)
+    return carry, cell.output_of_carry(params, carry, x)

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_zeros, normal_pair, real_part, times
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import init_skip, skip
 
 
@@ -77,11 +78,13 @@ class LRU:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return complex_zeros(params, x, self.size)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         decay = jnp.exp(jax.lax.complex(-jnp.exp(wide(params["log_decay"])), jnp.exp(wide(params["log_angle"]))))
         return Affine(decay, jnp.exp(wide(params["log_gamma"])).astype(decay.dtype) * times(x, params, "input"))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return real_part(carry, params, "output").astype(step_dtype(params, x)) + skip(params, x)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:

@@ -11,10 +11,11 @@ import numpy as np
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, step_dtype, wide
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_of, complex_zeros, normal_pair
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, log_uniform
 
 
@@ -79,13 +80,15 @@ class S4D:
     def _input(self, params: Any, x: jax.Array) -> jax.Array:
         return x @ params["input"] if "input" in params else x
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         a = jax.lax.complex(-jnp.exp(wide(params["log_decay"])), wide(params["angle"]))
         decay = jnp.exp(jnp.exp(wide(params["log_dt"]))[:, None].astype(a.dtype) * a)
         u = wide(self._input(params, x))[..., None]
         return Affine(decay, u.astype(a.dtype) * ((decay - 1) / a))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         c = complex_of(params, "output").astype(carry.dtype)
         y = 2 * jnp.sum((carry * c).real, axis=-1)
         return y.astype(step_dtype(params, x)) + params["skip"] * self._input(params, x)

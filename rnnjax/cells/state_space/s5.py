@@ -11,10 +11,11 @@ import numpy as np
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_zeros, real_part, times
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, init_skip, log_uniform, skip
 
 
@@ -76,12 +77,14 @@ class S5:
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return complex_zeros(params, x, self.state // 2)
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         a = jax.lax.complex(-jnp.exp(wide(params["log_decay"])), wide(params["angle"]))
         decay = jnp.exp(jnp.exp(wide(params["log_dt"])).astype(a.dtype) * a)
         return Affine(decay, times(x, params, "input") * ((decay - 1) / a))
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return 2 * real_part(carry, params, "output").astype(step_dtype(params, x)) + skip(params, x)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:

@@ -22,9 +22,10 @@ from rnnjax.base import (
     wide_dtype,
     zeros_like_step,
 )
+from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.cells.shared.recurrence import Affine, linear_step
+from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, log_uniform
 
 
@@ -93,7 +94,9 @@ class S6:
     def _input(self, params: Any, x: jax.Array) -> jax.Array:
         return x @ params["input"] if "input" in params else x
 
-    def elements(self, params: Any, x: jax.Array) -> Affine:
+    linear_in_time = True
+
+    def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         u = self._input(params, x)
         dt = jax.nn.softplus(u @ params["rate_down"] @ params["rate_up"] + params["rate_bias"])[..., None]
         a = -jnp.exp(params["log_decay"])
@@ -101,7 +104,7 @@ class S6:
         held = jnp.expm1(dt * a) / a if self.discretization == "zoh" else dt
         return Affine(decay=jnp.exp(dt * a), increment=held * b * u[..., None])
 
-    def read(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
+    def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         u = self._input(params, x)
         c = (u @ params["read"])[..., None, :]
         y = jnp.sum(carry * c.astype(carry.dtype), axis=-1)
