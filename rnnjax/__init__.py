@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from rnnjax import activations, base, cells, initializers, layers, losses, protocols, wrappers
+from rnnjax import activations, base, cells, initializers, layers, losses, protocols, seq2seq, wrappers
 from rnnjax.base import cell
 from rnnjax.cells import families
 from rnnjax.cells.families import *
@@ -76,6 +76,7 @@ __all__ = [
     "parallel",
     "protocols",
     "scan",
+    "seq2seq",
     "sharding",
     "testing",
     "train",

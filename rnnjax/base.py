@@ -174,6 +174,34 @@ def check_input(cell: Any, x: Any, features: int | None = None, ndim: int = 1) -
         )
 
 
+def check_tokens(
+    owner: str, name: str, tokens: Any, count: int, valid: Any = None, but: int | None = None
+) -> jax.Array:
+    """Integer ``tokens``, where their values are known each in ``0..count - 1`` and not ``but``; where not ``valid``, anything.
+
+    Inside jit and vmap the values are not known, and not looked at.
+    """
+    array = jnp.asarray(tokens)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{owner}: {name} must be integer tokens, got {array.dtype}; encode them by a vocabulary first")
+    if is_known(array) and (valid is None or is_known(valid)):
+        seen = np.asarray(array) if valid is None else np.asarray(array)[np.asarray(valid)]
+        if seen.size and (seen.min() < 0 or seen.max() >= count):
+            worst = seen.min() if seen.min() < 0 else seen.max()
+            raise ValueError(
+                f"{owner}: {name} must lie in 0..{count - 1}, a vocabulary of {count}, got {worst}; "
+                "give unknown tokens a number of their own, and padding any number of the vocabulary"
+            )
+        if but is not None and (seen == but).any():
+            raise ValueError(f"{owner}: {name} must not hold {but}, which stands for no token; number them round it")
+    return array
+
+
+def is_known(array: Any) -> bool:
+    """Whether the values of an array can be read now: it is not being traced, and no part of it lies on another host."""
+    return not isinstance(array, jax.core.Tracer) and getattr(array, "is_fully_addressable", True)
+
+
 def check_params(cell: Any, params: Any, names: tuple[str, ...]) -> None:
     """``params`` is a dict with these names."""
     if not isinstance(params, Mapping):

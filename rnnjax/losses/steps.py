@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import check_choice
+from rnnjax.base import check_choice, check_rate
 
 
 def _masked(loss: Callable[..., jax.Array], mask: Any, *arrays: jax.Array) -> jax.Array:
@@ -36,10 +36,12 @@ def _check_same_shape(name: str, prediction: Any, target: Any) -> tuple[jax.Arra
     return prediction, target
 
 
-def softmax_cross_entropy(logits: Any, labels: Any, *, mask: Any = None) -> jax.Array:
+def softmax_cross_entropy(logits: Any, labels: Any, *, mask: Any = None, smoothing: float = 0.0) -> jax.Array:
     """Cross-entropy in nats: ``-log softmax(logits)[label]``, ``logits [T, *B, O]``, integer ``labels [T, *B]`` -> ``[T, *B]``.
 
-    Errors: TypeError for labels that are not integers, ValueError for shapes that do not match.
+    smoothing: share e of the target that is spread over all O labels: ``-sum_o ((1 - e) [o = label] + e / O) log softmax_o``
+    (Szegedy et al. 2016, arXiv:1512.00567; as in torch and Keras). For training; perplexities are told without it.
+    Errors: ValueError for smoothing outside [0, 1). TypeError for labels that are not integers, ValueError for shapes that do not match.
 
     >>> import jax.numpy as jnp
     >>> round(float(softmax_cross_entropy(jnp.zeros((1, 4)), jnp.array([2]))[0]), 4)
@@ -54,7 +56,14 @@ def softmax_cross_entropy(logits: Any, labels: Any, *, mask: Any = None) -> jax.
         raise ValueError(
             f"softmax_cross_entropy: logits {logits.shape} need labels {logits.shape[:-1]}, got {labels.shape}"
         )
-    return _masked(optax.softmax_cross_entropy_with_integer_labels, mask, logits, labels)
+    check_rate("softmax_cross_entropy", "smoothing", smoothing)
+    plain = optax.softmax_cross_entropy_with_integer_labels
+
+    def smooth(logits: jax.Array, labels: jax.Array) -> jax.Array:
+        uniform = -jax.nn.log_softmax(logits).mean(-1)
+        return (1 - smoothing) * plain(logits, labels) + smoothing * uniform
+
+    return _masked(smooth if smoothing else plain, mask, logits, labels)
 
 
 def mse(prediction: Any, target: Any, *, mask: Any = None) -> jax.Array:
