@@ -1,8 +1,9 @@
 """Real data without downloads at run time: the standard library's text, the user's text and CSV files."""
 
 from rnnjax.data.errors import DataError
+from rnnjax.data.season import season_of
 from rnnjax.data.streams import held_out, windows
-from rnnjax.data.table import Table, read_csv, season_of
+from rnnjax.data.table import Table, read_csv
 from rnnjax.data.text import Vocabulary, python_documentation, read_text
 
 __all__ = [

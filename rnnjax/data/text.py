@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rnnjax.data.errors import DataError
+from rnnjax.data.files import decode
 
 
 @dataclass(frozen=True)
@@ -49,36 +50,14 @@ def python_documentation() -> str:
     return "".join(topics.values())
 
 
-def read_text(path: str | Path, shortest: int = 300) -> str:
-    """A UTF-8 text file. Raises: DataError if it is missing, unreadable, empty, binary or under ``shortest`` characters."""
-    text = decode(path, "text").replace("\r\n", "\n")
+def read_text(path: str | Path, shortest: int = 300, encoding: str | None = None) -> str:
+    """A text file in UTF-8, in UTF-16 with a byte-order mark, or in the ``encoding`` given; packed by gzip or not.
+
+    Raises: DataError if it is missing, unreadable, empty, binary or under ``shortest`` characters.
+    """
+    text = decode(path, "text", encoding)
     if not text.strip():
         raise DataError(f"{path} is empty; a text of at least {shortest} characters is needed")
     if len(text) < shortest:
         raise DataError(f"{path} is too short: it has {len(text)} characters, at least {shortest} are needed")
     return text
-
-
-def decode(path: str | Path, kind: str) -> str:
-    """The letters of a file in UTF-8, ``kind`` being what it should hold. Raises: DataError if it holds something else."""
-    raw = read_bytes(path)
-    if b"\0" in raw:
-        raise DataError(f"{path} is a binary file (it holds zero bytes); a {kind} file in UTF-8 is needed")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not {kind} in UTF-8 (byte {raw[error.start]:#04x} at place {error.start}); convert it to UTF-8"
-        ) from None
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file. Raises: DataError if it is missing, a folder or unreadable."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; give the path of a file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path} is a folder; give the path of a file") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
