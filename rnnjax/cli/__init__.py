@@ -112,6 +112,8 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, (BadInput, DataError)):
         return str(error)
     text = str(error)
+    if isinstance(error, ImportError) and "pip install" in text:
+        return text
     if isinstance(error, OSError):
         full = (
             error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "No space left" in text or "too large" in text

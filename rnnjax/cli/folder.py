@@ -75,6 +75,6 @@ def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
         raise BadInput(f"{folder} holds no run (no {CONFIG}); give the folder that `rnnjax train` wrote")
     try:
         config = json.loads(path.read_text())
-        return Settings(**{name: config["settings"][name] for name in NAMES}), config
+        return Settings(**{name: config["settings"][name] for name in NAMES if name in config["settings"]}), config
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} cannot be read as the settings of a run ({error}); was it edited?") from None

@@ -29,8 +29,11 @@ class Loaded(NamedTuple):
 def load(folder: Path) -> Loaded:
     """Raises: BadInput if there is no run, no checkpoint yet, or a checkpoint of another shape."""
     settings, config = folders.read_config(folder)
-    features = len(config["memory"].get("symbols") or config["memory"]["columns"])
-    cell = build(settings, features)
+    memory = config["memory"]
+    if "symbols" not in memory and "inputs" not in memory:
+        raise BadInput(f"{folder} was trained by an older version, which saw a table otherwise; train it anew")
+    outputs = len(memory.get("symbols") or memory["columns"])
+    cell, features = build(settings, outputs), memory.get("inputs", outputs)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros((1, features))))
     if not (folder / folders.CHECKPOINTS).is_dir():
         raise BadInput(f"{folder} has no checkpoint yet; train it first: rnnjax train --out {folder} --resume")

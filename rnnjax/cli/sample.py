@@ -16,8 +16,8 @@ import rnnjax as rj
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.load import load
 from rnnjax.cli.settings import natural, positive
-from rnnjax.cli.tasks import encode_inputs
-from rnnjax.data import Vocabulary
+from rnnjax.cli.texts import encode_inputs
+from rnnjax.data import Vocabulary, written
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,9 +32,9 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.prompt is not None:
         raise BadInput(f"--prompt is for language models; {args.folder} forecasts a table")
-    print(",".join(loaded.memory["columns"]))
-    for row in forecast(loaded.cell, loaded.params, loaded.memory, 24 if args.length is None else args.length):
-        print(",".join(f"{value:.6g}" for value in row), flush=True)
+    rows = forecast(loaded.cell, loaded.params, loaded.memory, 24 if args.length is None else args.length)
+    for line in written(loaded.memory["columns"], loaded.memory["forms"], rows):
+        print(line, flush=True)
     return 0
 
 
@@ -96,14 +96,20 @@ def next_token(cell: Any, symbols: int, temperature: float, top_k: int, params: 
 
 def forecast(cell: Any, params: Any, memory: dict[str, Any], length: int) -> Iterator[np.ndarray]:
     """The rows that follow the table, each predicted from the one before, in the units of the columns."""
-    mean, deviation = np.array(memory["mean"]), np.array(memory["deviation"])
+    mean, deviation, scale = (np.array(memory[name]) for name in ("mean", "deviation", "step"))
     recent = jnp.asarray(memory["recent"], jnp.float32)
     carry, changes = rj.unroll(cell, params, recent)
-    row, step = recent[-1] + changes[-1], jax.jit(lambda params, carry, x: cell(params, carry, x))
+    level, change, step = (
+        np.array(memory["last"]),
+        changes[-1],
+        jax.jit(lambda params, carry, x: cell(params, carry, x)),
+    )
     for _ in range(length):
-        yield np.asarray(row) * deviation + mean
-        carry, change = step(params, carry, row)
-        row = row + change
+        level = level + np.asarray(change, np.float64) * scale
+        yield level * deviation + mean
+        parts = [level, np.asarray(change)]
+        seen = np.zeros(recent.shape[-1] - 2 * len(level))  # a forecast is not missing
+        carry, change = step(params, carry, jnp.asarray(np.concatenate([*parts, seen]), jnp.float32))
 
 
 def write_sample(cell: Any, params: Any, memory: dict[str, Any], path: Path, seed: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import rnnjax as rj
 from rnnjax.cli.errors import BadInput
+from rnnjax.data import DataError, beginning, looks_like_table
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,12 @@ class Settings:
     """Everything that decides the numbers of a run; ``data`` None is Python's documentation. Defaults: a text."""
 
     data: str | None = None
+    sep: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    thousands: str | None = None
+    percent: bool = False
+    currency: bool = False
     cell: str = "lstm"
     hidden: int = 256
     layers: int = 1
@@ -33,7 +40,14 @@ class Settings:
     def of(cls, given: dict[str, Any]) -> Settings:
         """Those that were given; the others as suits the data."""
         given = {name: value for name, value in given.items() if value is not None}
-        return cls(**({} if not is_table(given.get("data")) else TABLE_DEFAULTS) | given)
+        settings = cls(**given)
+        return cls(**TABLE_DEFAULTS | given) if settings.is_table else settings
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the data are read as a table of numbers rather than as a text."""
+        said = self.sep or self.header is not None or self.thousands or self.percent or self.currency
+        return self.data is not None and bool(said or is_table(self.data))
 
     def asdict(self) -> dict[str, Any]:
         return asdict(self)
@@ -43,9 +57,14 @@ TABLE_DEFAULTS: dict[str, Any] = {"hidden": 64, "steps": 1000, "time": 48, "rate
 NAMES = tuple(f.name for f in fields(Settings))
 
 
-def is_table(data: str | None) -> bool:
-    """Whether a path is read as a table of numbers rather than as a text."""
-    return data is not None and data.lower().endswith((".csv", ".tsv"))
+def is_table(data: str) -> bool:
+    """Whether a file is a table by its name, or for sure by how it begins (semicolons in a .txt)."""
+    if data.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        return True
+    try:
+        return looks_like_table(beginning(data))
+    except DataError:  # said when it is read whole
+        return False
 
 
 def cell_names(images: bool = False) -> dict[str, Any]:
@@ -84,9 +103,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="a text in UTF-8, or a .csv file whose numeric columns are forecast one step ahead "
+        help="a text, or a .csv file whose numeric columns are forecast one step ahead; .gz too "
         "(default: Python's own documentation, from the standard library)",
     )
+    parser.add_argument("--encoding", metavar="NAME", help="of --data (default: UTF-8, or UTF-16 by its mark)")
+    parser.add_argument(
+        "--sep", metavar="X", help="what separates the cells of a table: , ; tab space (default: found)"
+    )
+    parser.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first row of a table names the columns (default: if a cell of it is no number, or all are years)",
+    )
+    parser.add_argument("--thousands", metavar="X", help="what stands between groups of digits: , . ' or a blank")
+    for name, what in {"percent": "12 %% reads as 12", "currency": "signs and codes are taken off, ($5) is -5"}.items():
+        parser.add_argument(f"--{name}", action="store_true", default=None, help=f"in a table {what}")
     flag("cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
     flag("hidden", count, "N", "features of each layer")
     flag("layers", count, "N", "layers")

@@ -20,7 +20,7 @@ from rnnjax.cli.errors import BadInput
 from rnnjax.cli.picture import draw_losses
 from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
-from rnnjax.cli.tasks import Task, make_task
+from rnnjax.cli.tasks import BATCH_AXIS, Task, make_task
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         folders.make_folder(out, config_of(settings, task, devices.count))
     print(task.title)
-    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {settings.time}, on {devices}")
+    for remark in task.remarks:
+        print(remark)
+    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {task.time}, on {devices}")
     if devices.remark:
         print(devices.remark)
     print(f"writing to {out}", flush=True)
@@ -70,6 +72,7 @@ def train(
             out=out,
             resume=resume,
             mesh=devices.mesh,
+            batch_axis=BATCH_AXIS,
             **options,
         )
     except ValueError as error:
@@ -208,4 +211,5 @@ def comparison(baselines: dict[str, float], mine: float, name: str) -> str:
     """The baselines and the network, best last."""
     rows = sorted([*baselines.items(), (name, mine)], key=lambda row: -row[1])
     width = max(len(row[0]) for row in rows)
-    return "\n".join(f"  {who:<{width}}  {value:.4f}" for who, value in rows)
+    shown = lambda value: f"{value:.4f}" if value >= 0.001 or not value > 0 else f"{value:.3g}"
+    return "\n".join(f"  {who:<{width}}  {shown(value)}" for who, value in rows)

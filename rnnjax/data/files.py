@@ -47,6 +47,22 @@ def decode(path: str | Path, kind: str, encoding: str | None = None) -> str:
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
+def beginning(path: str | Path, size: int = 1 << 16) -> str:
+    """The first letters of a file, as far as they can be read. Raises: DataError if it cannot be opened."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(size)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    if raw.startswith(GZIP):
+        try:
+            raw = zlib.decompressobj(31).decompress(raw, size)
+        except zlib.error as error:
+            raise DataError(f"{path} is a broken gzip file ({error}); fetch or pack it again") from None
+    name = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8-sig")
+    return raw.decode(name, errors="ignore").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def unpacked(path: str | Path, raw: bytes) -> bytes:
     """What a gzip file holds; other bytes as they are."""
     if not raw.startswith(GZIP):

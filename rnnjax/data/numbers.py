@@ -120,7 +120,9 @@ def hint(word: str, separator: str) -> str:
     """Which flag would read a cell, as the end of a sentence."""
     plain = plainly(word.strip(), Style(), separator)
     for style, flags in HINTS:
-        if plainly(word.strip(), style, separator) != plain and np.isfinite(_parsed_one(plainly(word.strip(), style, separator))):
+        if plainly(word.strip(), style, separator) != plain and np.isfinite(
+            _parsed_one(plainly(word.strip(), style, separator))
+        ):
             return f"; {flags} reads it"
     return ""
 

@@ -20,11 +20,11 @@ def season_of(values: np.ndarray, longest: int | None = None) -> int:
     rows = len(values)
     longest = max(2, min(rows // 3, 1000) if longest is None else longest)
     t = np.arange(rows) - (rows - 1) / 2
-    flat = values - values.mean(0)
-    flat = flat - t[:, None] * (t @ flat / max(t @ t, 1.0))
+    level = values - values.mean(0)
+    flat = level - t[:, None] * (t @ level / max(t @ t, 1.0))
     last = min(longest + 1, rows - 1)
     error = np.array([0.0] + [np.mean((flat[lag:] - flat[: rows - lag]) ** 2) for lag in range(1, last + 1)])
-    error = np.maximum(error, 1e-12 * float(np.mean(flat**2)))  # rounding is no difference
+    error = np.maximum(error, 1e-20 * float(np.mean(level**2)))  # rounding is no difference
     lags = np.arange(2, min(longest, last) + 1)
     dips = lags[(error[lags] < error[lags - 1]) & (error[lags] <= error[np.minimum(lags + 1, last)])]
     among = dips if len(dips) else lags if len(lags) else np.array([min(2, last)])

@@ -28,7 +28,7 @@ class Windows:
 
     def __call__(self, step: int) -> np.ndarray:
         lap, at = np.divmod(self.ahead + step, self.laps)
-        starts = at * self.time + [self._start(reader, int(n)) for reader, n in enumerate(lap)]
+        starts = at * self.time + np.array([self._start(reader, int(n)) for reader, n in enumerate(lap)])
         return self.values[starts + np.arange(self.time + 1)[:, None]]
 
     def fresh(self, step: int) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,14 +55,19 @@ class Table:
         parts += [f"left out as no numbers: {', '.join(self.left_out)}"] if self.left_out else []
         return ", ".join(parts + ([f"{masked} missing values masked"] if masked else []))
 
-    def lines(self, rows: Any) -> Any:
-        """``rows [N, C]`` as lines of comma-separated numbers, with the digits that the file has, under their names."""
-        out = io.StringIO()
-        write = csv.writer(out, lineterminator="").writerow
-        for row in [self.names, *([number(v, form) for v, form in zip(row, self.forms)] for row in rows)]:
-            write(row)
-            yield out.getvalue()
-            out.seek(out.truncate(0))
+
+def written(names: Any, forms: Any, rows: Any) -> Iterator[str]:
+    """``rows [N, C]`` as lines of comma-separated numbers in the form of each column, under their names.
+
+    >>> list(written(["x", "a, b"], [".1f", ".0f"], [[0.25, 3.0]]))
+    ['x,"a, b"', '0.2,3']
+    """
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="").writerow
+    for row in itertools.chain([names], ([number(v, form) for v, form in zip(row, forms)] for row in rows)):
+        write(row)
+        yield out.getvalue()
+        out.seek(out.truncate(0))
 
 
 def number(value: float, form: str) -> str:

@@ -18,7 +18,6 @@ import pytest
 
 from rnnjax.cli import main
 from rnnjax.cli.load import load
-from rnnjax.data import read_csv
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a bird sang in the tree! " * 30
 SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--steps", "60", "--validate-every", "20"]
@@ -230,20 +229,147 @@ def test_table(tmp_path, capsys):
     assert "--prompt is for language models" in fails(capsys, "sample", out, "--prompt", "x")
 
 
-def test_a_table_of_semicolons_and_decimal_commas(tmp_path):
-    """As spreadsheets of half the world write it; quoted where commas separate."""
-    for name, text in {"a": "x;y\n0,5;1\n-1,25e1;2\n", "b": 'x,y\n"0,5",1\n"-1,25e1",2\n'}.items():
-        (tmp_path / f"{name}.csv").write_text(text)
-        assert read_csv(tmp_path / f"{name}.csv", fewest=2).values.tolist() == [[0.5, 1], [-12.5, 2]]
+def train_table(path, out, *flags):
+    return main(["train", "--data", str(path), "--out", str(out), *flags])
 
 
-def test_thousands_in_quotes_are_not_read_as_decimals(tmp_path):
-    (tmp_path / "a.csv").write_text('x,y\n"1,234",1\n"2,500",2\n')
-    assert list(read_csv(tmp_path / "a.csv", fewest=1).names) == [
-        "y"
-    ]  # a column of no numbers is left out, not misread
-    (tmp_path / "b.csv").write_text("x;y\n1,234;1\n2,500;2\n")
-    np.testing.assert_allclose(read_csv(tmp_path / "b.csv", fewest=1).values[:, 0], [1.234, 2.5])
+QUICK = ["--hidden", "8", "--steps", "20", "--validate-every", "10", "--cell", "gru"]
+
+
+def test_a_table_with_gaps_is_masked_and_counted(tmp_path, capsys):
+    """What stands in place of a missing value changes no number; the baselines count what is there alone."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 2)).cumsum(0).round(2)
+    gaps = rng.random((300, 2)) < 0.1
+    cell = lambda v, gone: "" if gone else f"{v:.2f}"
+    lines = [f"2024-{i},{cell(a, g)},{cell(b, h)}" for i, ((a, b), (g, h)) in enumerate(zip(values, gaps))]
+    (tmp_path / "t.csv").write_text("day,a,b\n" + "\n".join(lines) + "\n")
+    out = tmp_path / "run"
+    assert train_table(tmp_path / "t.csv", out, *QUICK) == 0
+    said = capsys.readouterr().out
+    first = f"300 rows of a, b, left out as no numbers: day, {gaps.sum()} missing values masked"
+    assert said.splitlines()[0] == first
+    known = np.where(gaps, np.nan, values)
+    scaled = (known - np.nanmean(known[:270], 0)) / np.nanstd(known[:270], 0)
+    errors, last = [], np.zeros(2)
+    for t, row in enumerate(scaled):
+        if t >= 270:
+            errors += list((row - last)[~np.isnan(row)] ** 2)
+        last = np.where(np.isnan(row), last, row)
+    assert f"persistence  {np.mean(errors):.4f}" in re.sub(r"persistence +", "persistence  ", said)
+    assert main(["sample", str(out), "--length", "3"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "a,b" and len(rows) == 3 and all(re.fullmatch(r"-?\d+\.\d\d,-?\d+\.\d\d", row) for row in rows)
+
+
+def test_missing_values_are_masked_in_input_and_loss():
+    """By the loss itself: a gap's target has no weight, and junk in its place reaches neither loss nor gradient."""
+    from rnnjax.cli.tables import scaled
+    from rnnjax.data import Table
+
+    values, missing = np.arange(40.0).reshape(20, 2) ** 1.5, np.zeros((20, 2), bool)
+    missing[[3, 7, 8], [0, 1, 1]] = True
+    table = lambda junk: Table(("a", "b"), np.where(missing, junk, values), missing, ())
+    one, two = (scaled(table(junk), 18) for junk in (0.0, 100.0))
+    for a, b in zip(one, two):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+    np.testing.assert_array_equal(one.inputs[:, 4:], missing)
+    assert one.inputs[3, 0] == 0 and one.inputs[3, 2] == 0 and one.change[4, 0] > 0
+
+
+def test_columns_that_do_not_change_and_large_ones(tmp_path, capsys):
+    """A column constant in training keeps its own size; near 1e302 nothing overflows."""
+    t = np.arange(300)
+    still = np.where(t < 290, 0.1, 0.2)
+    lines = [f"{s},{1e302 * (1 + np.sin(i / 5) / 2):.5e},{i % 12}" for i, s in zip(t, still)]
+    (tmp_path / "t.csv").write_text("still,large,x\n" + "\n".join(lines) + "\n")
+    assert train_table(tmp_path / "t.csv", tmp_path / "run", *QUICK) == 0
+    valid = [line["mse"] for line in lines_of(tmp_path / "run") if line.get("split") == "valid"]
+    assert all(np.isfinite(valid)) and min(valid) < 10
+    capsys.readouterr()
+    assert main(["sample", str(tmp_path / "run"), "--length", "2"]) == 0
+    first = [float(v) for v in capsys.readouterr().out.splitlines()[1].split(",")]
+    assert 1e301 < first[1] < 1e303 and abs(first[0] - 0.2) < 0.1
+
+
+def test_names_with_commas_are_quoted_and_options_reach_the_reader(tmp_path, capsys):
+    """Thousands, percent, a header of years, a ``sep=`` line, UTF-16 and gz, a semicolon table named .txt."""
+    import gzip
+
+    rows = [f"{i}.000,5;{i % 12},25 %" for i in range(1, 61)]
+    text = 'sep=;\n"a, b";share\n' + "\n".join(rows) + "\n"
+    (tmp_path / "t.txt").write_bytes(gzip.compress(text.encode("utf-16")))
+    flags = ["--thousands", ".", "--percent", "--sep", ";", *QUICK]
+    assert train_table(tmp_path / "t.txt", tmp_path / "run", *flags) == 0
+    assert capsys.readouterr().out.startswith("60 rows of a, b, share\n")
+    assert main(["eval", str(tmp_path / "run")]) == 0
+    assert main(["sample", str(tmp_path / "run"), "--length", "1"]) == 0
+    header, row = capsys.readouterr().out.splitlines()[-2:]
+    assert header == '"a, b",share' and re.fullmatch(r"\d+\.\d,\d+\.\d\d", row)
+    (tmp_path / "years.txt").write_text("2019;2020\n" + "".join(f"{i},5;{i % 7}\n" for i in range(60)))
+    assert train_table(tmp_path / "years.txt", tmp_path / "years", *QUICK) == 0
+    assert capsys.readouterr().out.startswith("60 rows of 2019, 2020\n")
+
+
+def test_a_text_in_another_encoding(tmp_path, capsys):
+    import gzip
+
+    text = "Grüße aus Köln, schön wär's. " * 40
+    for name, raw in {
+        "a.txt": text.encode("utf-16"),
+        "b.txt.gz": gzip.compress(text.encode()),
+        "c.txt": text.encode("cp1252"),
+    }.items():
+        (tmp_path / name).write_bytes(raw)
+        encoding = ["--encoding", "cp1252"] if name == "c.txt" else []
+        flags = [
+            "--data",
+            str(tmp_path / name),
+            "--out",
+            str(tmp_path / name[0]),
+            *SMALL[:-4],
+            "--steps",
+            "2",
+            *encoding,
+        ]
+        assert main(["train", *flags]) == 0
+        assert f"{len(text):,} characters" in capsys.readouterr().out
+
+
+def test_without_pandas_the_command_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    path = write_table(tmp_path / "wave.csv")
+    assert 'pip install "rnnjax[data]"' in fails(capsys, "train", "--data", path, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def numbers_of(out):
+    """The best held-out error of a run, and what the baselines and the forecast say."""
+    return min(line["mse"] for line in lines_of(out) if line.get("split") == "valid")
+
+
+def test_a_line_beats_persistence_and_goes_on(tmp_path, capsys):
+    """``0, 1000, 2000, ...`` by the default command (fewer steps): nothing wraps from the end to the beginning."""
+    (tmp_path / "line.csv").write_text("x\n" + "".join(f"{1000 * i}\n" for i in range(1000)))
+    assert train_table(tmp_path / "line.csv", tmp_path / "run", "--steps", "300") == 0
+    values = np.arange(1000.0)
+    persistence = np.mean((1 / values[:900].std()) ** 2)
+    assert numbers_of(tmp_path / "run") < persistence / 20
+    capsys.readouterr()
+    assert main(["sample", str(tmp_path / "run"), "--length", "10"]) == 0
+    ahead = [float(v) for v in capsys.readouterr().out.splitlines()[1:]]
+    np.testing.assert_allclose(ahead, 1000 * np.arange(1000, 1010), rtol=3e-3)
+
+
+def test_trend_and_season_beat_persistence(tmp_path, capsys):
+    """240 rows, a season of 12 beside a trend, the default command."""
+    t = np.arange(240)
+    (tmp_path / "t.csv").write_text("x\n" + "".join(f"{v:.4f}\n" for v in 0.05 * t + np.sin(2 * np.pi * t / 12)))
+    assert train_table(tmp_path / "t.csv", tmp_path / "run") == 0
+    said = capsys.readouterr().out
+    assert "season 12" in said
+    persistence = float(re.search(r"persistence +([\d.]+)", said)[1])
+    assert numbers_of(tmp_path / "run") < min(persistence / 10, 0.002)
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------
@@ -256,7 +382,8 @@ def test_thousands_in_quotes_are_not_read_as_decimals(tmp_path):
         (b"", "is empty"),
         (b"  \n \n", "is empty"),
         (b"a\0b" * 400, "is a binary file"),
-        (b"\xff\xfe" + b"abc" * 400, r"is not text in UTF-8 (byte 0xff at place 0)"),
+        (b"\xfe\xfd" + b"abc" * 400, r"is not text in UTF-8 (byte 0xfe at place 0)"),
+        (b"\x1f\x8b" + b"abc" * 400, "is a broken gzip file"),
         (b"too short", "is too short: it has 9 characters, at least 300 are needed"),
     ],
 )
@@ -276,8 +403,9 @@ def test_bad_text(content, message, tmp_path, capsys):
         ("a,b\n1,2\n", "is too short: it has 1 row of numbers"),
         ("a,b\n" + "x,y\n" * 50, "has no numeric column; its columns are a, b"),
         ("a,b\n" + "1,2\n" * 40 + "1,oops\n" + "1,2\n" * 40, "line 42: column 'b' is 'oops'"),
-        ("a,b\n" + "1,2\n" * 40 + "1,\n", "line 42: column 'b' is blank"),
-        ("a,b\n" + "1,2\n" * 40 + "1,nan\n", "line 42: column 'b' is 'nan'"),
+        ("a,b\n" + "1,2\n" * 40 + "1,inf\n", "line 42: column 'b' is 'inf'"),
+        ("a,a\n" + "1,2\n" * 40, "has two columns named 'a'"),
+        ("a,b\n" + "1,1\n" * 90 + "1,1e30\n", "column 'b' ends with values of another size than it begins with"),
         ("a,b\n" + "1,2\n" * 40 + "1\n", "line 42: has 1 fields where the first line has 2"),
         ("a\0,b\n" * 40, "is a binary file"),
     ],
@@ -402,6 +530,7 @@ def windows(*args):
         if step == 23:
             resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
         return window(step)
+    at.fresh = window.fresh
     return at
 tasks.windows = windows
 sys.exit(main({flags!r}))

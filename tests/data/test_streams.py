@@ -7,10 +7,12 @@ import rnnjax as rj
 from rnnjax.data import DataError, held_out, season_of, windows
 
 
-@pytest.mark.parametrize(("count", "batch", "time"), [(50, 3, 5), (49, 16, 48), (216, 16, 48), (97, 2, 1), (100, 5, 33), (1000, 4, 64)])
+@pytest.mark.parametrize(
+    ("count", "batch", "time"), [(50, 3, 5), (49, 16, 48), (216, 16, 48), (97, 2, 1), (100, 5, 33), (1000, 4, 64)]
+)
 def test_windows(count, batch, time):
     """Against the definition, step by step, by the places that a window holds."""
-    window, laps = windows(np.arange(count), batch, time, seed=3), 0
+    window, laps, before = windows(np.arange(count), batch, time, seed=3), 0, np.zeros(batch)
     pairs = np.zeros(count, int)
     for step in range(400):
         places, fresh = window(step), window.fresh(step)
@@ -53,7 +55,9 @@ def test_held_out_rows_start_warm():
 def season(period, noise=0.0, trend=0.0, walk=0.0, rows=240, columns=1):
     rng, t = np.random.default_rng(period), np.arange(rows)[:, None]
     wave = np.cos(2 * np.pi * t / period + 0.3 * np.arange(columns))
-    return wave + trend * t + noise * rng.normal(size=(rows, columns)) + walk * rng.normal(size=(rows, columns)).cumsum(0)
+    return (
+        wave + trend * t + noise * rng.normal(size=(rows, columns)) + walk * rng.normal(size=(rows, columns)).cumsum(0)
+    )
 
 
 @pytest.mark.parametrize("period", [2, 7, 12, 24, 52])
@@ -63,5 +67,11 @@ def test_the_season_that_was_put_in_is_found(period, more):
 
 
 def test_a_series_without_a_season_has_some_lag():
-    for values in (np.zeros((30, 1)), np.arange(50.0)[:, None], np.ones((3, 2)), np.ones((2, 1)), np.full((40, 1), 1e300)):
+    for values in (
+        np.zeros((30, 1)),
+        np.arange(50.0)[:, None],
+        np.ones((3, 2)),
+        np.ones((2, 1)),
+        np.full((40, 1), 1e300),
+    ):
         assert season_of(values) >= 2

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rnnjax.data import DataError, read_csv
+from rnnjax.data import DataError, read_csv, written
 
 
 def save(path, content, encoding="utf-8"):
@@ -220,8 +220,8 @@ def test_dates(name, tmp_path):
 def test_numbers_are_written_as_the_file_writes_them(tmp_path):
     text = 'x,"a, b",y\n' + "".join(f"{i},{i / 8:.3f},{1 + i / 10:.1f}e-12\n" for i in range(1, 41))
     table = read_csv(save(tmp_path / "t.csv", text))
-    assert list(table.lines(table.values)) == text.splitlines()
-    assert list(table.lines([[-0.2, -0.0001, 0.0]]))[1] == "0,0.000,0.0e+00"
+    assert list(written(table.names, table.forms, table.values)) == text.splitlines()
+    assert list(written(table.names, table.forms, [[-0.2, -0.0001, 0.0]]))[1] == "0,0.000,0.0e+00"
 
 
 class _Growing:
