@@ -38,7 +38,15 @@ def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
         it = iter(inner)
         return run_eqn(eqn, [next(it) if o else v for v, o in zip(values, over, strict=True)])
 
-    return jax.vmap(one)(*[v for v, o in zip(values, over, strict=True) if o])
+    moving = [v for v, o in zip(values, over, strict=True) if o]
+    if eqn.name == "cond" and over[0] and any(e.primitive.name == "pvary" for e in inner_equations(eqn)):
+        return lax.map(lambda given: one(*given), moving)  # JAX's vmap of it loses what varies over a mesh
+    return jax.vmap(one)(*moving)
+
+
+def inner_equations(eqn: Eqn) -> list:
+    """All equations inside an equation's own jaxprs."""
+    return [e for sub in _jax.sub_jaxprs(eqn.params) for e in _jax.equations(sub)]
 
 
 def plain_product(eqn: Eqn, weight: Any) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from engine import programs
 from jax import lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 import rnnjax as rj
 
@@ -166,6 +166,30 @@ def test_integers_that_vary_over_devices():
 
         specs = (PartitionSpec(), PartitionSpec("devices"), PartitionSpec(None, "devices"))
         return jax.grad(jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=PartitionSpec()), (0, 1, 2))(U, H0, XS)
+
+    assert_same(of)
+
+
+def test_a_switch_on_an_index_of_each_device():
+    """Its branches read a weight that is the same on all devices: for all steps at once they are not all taken."""
+    mesh = jax.make_mesh((1,), ("devices",), axis_types=(AxisType.Auto,))
+
+    def of(scan):
+        def f(u, h, xs):
+            def body(c, x):
+                n, h = c
+                other = lambda h: jnp.sin(h) * u[0, 0]
+                new = lax.switch(n % 2, [lambda h: jnp.tanh(h @ u), other], jnp.tanh(h[:, ::-1]))
+                return (n + 1, h * 0.5 + new + x @ W), h
+
+            (_, h), ys = scan(body, (lax.axis_index("devices").astype(jnp.int32), h), xs)
+            return h, ys
+
+        specs = (PartitionSpec(), PartitionSpec("devices"), PartitionSpec(None, "devices"))
+        out = (PartitionSpec("devices"), PartitionSpec(None, "devices"))
+        mapped = jax.shard_map(f, mesh=mesh, in_specs=specs, out_specs=out)
+        at = tuple(map(jnp.asarray, (U, H0, XS)))
+        return jax.jvp(mapped, at, jax.tree.map(jnp.cos, at))
 
     assert_same(of)
 
