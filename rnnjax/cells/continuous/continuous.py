@@ -37,6 +37,11 @@ def _check_step(cell: Any, params: Any, carry: Any, x: Any, weight: str, names: 
     return inputs
 
 
+def time_constant(tau: jax.Array) -> jax.Array:
+    """``softplus(tau)``, kept so far above zero that one over its square is finite."""
+    return jnp.maximum(jax.nn.softplus(tau), 1e-18)
+
+
 def _time_and_input(cell: Any, x: jax.Array) -> tuple[Any, jax.Array]:
     """How long this step lasts (``[*B, 1]`` or a number), and what it reads."""
     return (x[..., -1:], x[..., :-1]) if cell.elapsed else (cell.dt, x)
@@ -100,7 +105,7 @@ class CTRNN:
         act = ACTIVATIONS[self.activation]
         dt, u = _time_and_input(self, x)
         drive = u @ params["input"] + act(carry + params["bias"]) @ params["recurrent"]
-        share = dt / jax.nn.softplus(params["tau"])
+        share = dt / time_constant(params["tau"])
         share = share if self.solver == "euler" else -jnp.expm1(-share)
         h = carry + share * (drive - carry)
         return h, act(h + params["bias"])
@@ -159,11 +164,11 @@ class LTC:
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         _check_step(self, params, carry, x, "input", ("recurrent", "bias", "reversal", "tau"))
         dt, u = _time_and_input(self, x)
-        d, leak, sense = dt / self.unfolds, 1 / jax.nn.softplus(params["tau"]), u @ params["input"] + params["bias"]
+        d, tau, sense = dt / self.unfolds, time_constant(params["tau"]), u @ params["input"] + params["bias"]
         h = carry
         for _ in range(self.unfolds):
             f = ACTIVATIONS[self.activation](sense + h @ params["recurrent"])
-            h = (h + d * f * params["reversal"]) / (1 + d * (leak + f))
+            h = tau * (h + d * f * params["reversal"]) / (tau + d * (1 + tau * f))
         return h, h
 
 

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide_dtype, zeros_like_step
+from rnnjax.activations import bounded_exp, log_softplus
+from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide, wide_dtype, zeros_like_step
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections, unit
 from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
@@ -128,8 +129,11 @@ class GatedDeltaNet:
         return zeros_like_step(params, x, self.heads, self.size, self.features // self.heads)
 
     def writes(self, params: Any, x: jax.Array) -> Write:
-        rate = jax.nn.softplus(x @ params["decay"] + params["decay_bias"])
-        return _delta_write(self, params, x)._replace(log_decay=-jnp.exp(params["log_decay"]) * rate)
+        log_rate = wide(params["log_decay"]) + log_softplus(wide(x @ params["decay"] + params["decay_bias"]))
+        log_decay = -bounded_exp(
+            log_rate, 6.5
+        )  # exp(-665) is 0, and a sum of such logarithms over a chunk keeps its digits
+        return _delta_write(self, params, x)._replace(log_decay=log_decay)
 
     finish, pack, unpack, run_chunk = _finish, _pack, _unpack, outer_chunk
 

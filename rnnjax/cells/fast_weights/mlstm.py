@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -85,7 +86,12 @@ class MLSTM:
 
     def finish(self, params: Any, read: jax.Array, stabiliser: jax.Array, x: jax.Array) -> jax.Array:
         o = jax.nn.sigmoid(x @ params["output_gate"] + params["output_gate_bias"])
-        read = read[..., :-1] / jnp.maximum(jnp.abs(read[..., -1:]), jnp.exp(-stabiliser)[..., None])
+        # |n . q| and 1, both times exp(-m), and where m < 0 all times exp(m): no power of e is above one. Where m is huge, 1 is
+        # as good as nothing beside |n . q|, but for q = 0, whose gradient it bounds.
+        top = -0.45 * math.log(jnp.finfo(read.dtype).tiny)
+        m = jnp.minimum(stabiliser, top)[..., None]
+        read = jnp.exp(jnp.minimum(m, 0)) * read
+        read = read[..., :-1] / jnp.maximum(jnp.abs(read[..., -1:]), jnp.exp(-jnp.maximum(m, 0)))
         return o.astype(read.dtype) * flat(read)
 
     def pack(self, carry: MLSTMCarry) -> Memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -9,7 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_params, param_dtype, wide_dtype, zeros_like_step
+from rnnjax.activations import log_softplus, sqrt_one_minus_exp
+from rnnjax.base import Key, cell, check_params, param_dtype, wide, wide_dtype, zeros_like_step
 from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.gates import gate_params
@@ -72,10 +74,13 @@ class RGLRU:
     linear_in_time = True
 
     def linear_maps(self, params: Any, x: jax.Array) -> Affine:
-        r, i = jnp.split(jax.nn.sigmoid(x @ params["gates"] + params["bias"]), 2, axis=-1)
-        log_a = -self.power * jax.nn.softplus(params["decay"]) * r
+        r, i = jnp.split(x @ params["gates"] + params["bias"], 2, axis=-1)
+        log_rate = (
+            math.log(self.power) + log_softplus(wide(params["decay"])) + jax.nn.log_sigmoid(wide(r))
+        )  # a = exp(-rate)
         u = x @ params["input"] if "input" in params else x
-        return Affine(decay=jnp.exp(log_a), increment=jnp.sqrt(-jnp.expm1(2 * log_a)) * (i * u))
+        scale = sqrt_one_minus_exp(log_rate + math.log(2)).astype(u.dtype)
+        return Affine(decay=jnp.exp(-jnp.exp(log_rate)).astype(u.dtype), increment=scale * (jax.nn.sigmoid(i) * u))
 
     def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return carry

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide, zeros_like_step
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -104,14 +104,16 @@ class TapeRNN:
 
     def _head(self, control: jax.Array, tape: jax.Array, place: jax.Array) -> jax.Array:
         """Where a head goes: by content, gated with where it was, shifted, sharpened."""
-        m = self.width
+        m, dtype = self.width, control.dtype
+        control, tape, place = wide(control), wide(tape), wide(place)
         key, beta, g, s, gamma = jnp.split(control, [m, m + 1, m + 2, m + 5], axis=-1)
         by_content = jax.nn.softmax(jax.nn.softplus(beta) * _cosine(jnp.tanh(key), tape), axis=-1)
         g, s = jax.nn.sigmoid(g), jax.nn.softmax(s, axis=-1)
         mixed = g * by_content + (1 - g) * place
         shifted = sum(s[..., i : i + 1] * jnp.roll(mixed, i - 1, axis=-1) for i in range(3))
-        sharp = jnp.maximum(shifted, 1e-12) ** (1 + jax.nn.softplus(gamma))
-        return sharp / jnp.sum(sharp, axis=-1, keepdims=True)
+        return jax.nn.softmax((1 + jax.nn.softplus(gamma)) * jnp.log(jnp.maximum(shifted, 1e-12)), axis=-1).astype(
+            dtype
+        )
 
 
 def _cosine(key: jax.Array, tape: jax.Array) -> jax.Array:

@@ -95,7 +95,8 @@ class UnitaryRNN:
 
 
 def _reflect(v: jax.Array, h: jax.Array) -> jax.Array:
-    norm = jnp.sum((v * v.conj()).real).astype(h.dtype)
+    norm = jnp.sum((v * v.conj()).real)
+    norm = jnp.where(norm == 0, 1, norm).astype(h.dtype)  # nothing to reflect at
     return h - (2 / norm) * jnp.sum(h * v.conj(), axis=-1, keepdims=True) * v
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import check_input, param_dtype
+from rnnjax.base import check_input, param_dtype, wide
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -45,4 +45,5 @@ def heads(z: jax.Array, count: int) -> jax.Array:
 
 def unit(z: jax.Array, epsilon: float = 1e-6) -> jax.Array:
     """Each row of length one."""
-    return z * jax.lax.rsqrt(jnp.sum(z * z, axis=-1, keepdims=True) + jnp.asarray(epsilon, z.dtype))
+    w = wide(z)  # in float16 epsilon is 0
+    return (w * jax.lax.rsqrt(jnp.sum(w * w, axis=-1, keepdims=True) + epsilon)).astype(z.dtype)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.activations import bounded_exp
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
 from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
@@ -81,8 +82,10 @@ class LRU:
     linear_in_time = True
 
     def linear_maps(self, params: Any, x: jax.Array) -> Affine:
-        decay = jnp.exp(jax.lax.complex(-jnp.exp(wide(params["log_decay"])), jnp.exp(wide(params["log_angle"]))))
-        return Affine(decay, jnp.exp(wide(params["log_gamma"])).astype(decay.dtype) * times(x, params, "input"))
+        decay = jnp.exp(
+            jax.lax.complex(-bounded_exp(wide(params["log_decay"])), bounded_exp(wide(params["log_angle"])))
+        )
+        return Affine(decay, bounded_exp(wide(params["log_gamma"])).astype(decay.dtype) * times(x, params, "input"))
 
     def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:
         return real_part(carry, params, "output").astype(step_dtype(params, x)) + skip(params, x)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import initializers
+from rnnjax.activations import bounded_exp
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
 from rnnjax.carry_maps import Affine
 from rnnjax.cells.shared.checks import check_linear_step
@@ -80,8 +81,8 @@ class S5:
     linear_in_time = True
 
     def linear_maps(self, params: Any, x: jax.Array) -> Affine:
-        a = jax.lax.complex(-jnp.exp(wide(params["log_decay"])), wide(params["angle"]))
-        decay = jnp.exp(jnp.exp(wide(params["log_dt"])).astype(a.dtype) * a)
+        a = jax.lax.complex(-bounded_exp(wide(params["log_decay"])), wide(params["angle"]))
+        decay = jnp.exp(bounded_exp(wide(params["log_dt"])).astype(a.dtype) * a)
         return Affine(decay, times(x, params, "input") * ((decay - 1) / a))
 
     def output_of_carry(self, params: Any, carry: jax.Array, x: jax.Array) -> jax.Array:

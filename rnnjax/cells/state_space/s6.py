@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax import initializers
+from rnnjax.activations import bounded_exp
 from rnnjax.base import (
     Key,
     cell,
@@ -99,7 +100,7 @@ class S6:
     def linear_maps(self, params: Any, x: jax.Array) -> Affine:
         u = self._input(params, x)
         dt = jax.nn.softplus(u @ params["rate_down"] @ params["rate_up"] + params["rate_bias"])[..., None]
-        a = -jnp.exp(params["log_decay"])
+        a = -bounded_exp(params["log_decay"])
         b = (u @ params["write"])[..., None, :]
         held = jnp.expm1(dt * a) / a if self.discretization == "zoh" else dt
         return Affine(decay=jnp.exp(dt * a), increment=held * b * u[..., None])
