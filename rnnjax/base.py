@@ -88,20 +88,37 @@ def cell(cls: type[C]) -> type[C]:
     ...
     TypeError: Leaky: field 'leak' must be a plain hyperparameter, got an array; ...
     """
-    own_post_init = cls.__dict__.get("__post_init__")
-
-    def __post_init__(self: Any) -> None:
-        if own_post_init is not None:
-            own_post_init(self)
-        for field in dataclasses.fields(self):
-            _check_field(cls.__name__, field.name, getattr(self, field.name))
-
-    setattr(cls, "__post_init__", __post_init__)
+    _check_at_construction(cls)
     if "__repr__" not in cls.__dict__:
         setattr(cls, "__repr__", _compact_repr)
-    frozen = dataclasses.dataclass(frozen=True)(cls)
-    jax.tree_util.register_static(frozen)
-    return frozen
+    return dataclasses.dataclass(frozen=True)(cls)
+
+
+def _check_at_construction(cls: Any) -> None:
+    """Instances of ``cls`` are checked when made, and static under jit; its subclasses likewise, with ``@cell`` or without.
+
+    A ``__post_init__`` of its own runs after those of the classes it derives from, whether or not it calls them.
+    """
+    if "_own_post_init" in cls.__dict__:  # a subclass, seen before it got the decorator
+        return
+    derived = any("_own_post_init" in kind.__dict__ for kind in cls.__mro__)
+    cls._own_post_init = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        for check in (kind.__dict__.get("_own_post_init") for kind in reversed(cls.__mro__)):
+            if check is not None:
+                check(self)
+        for field in dataclasses.fields(self):
+            _check_field(type_of(self).__name__, field.name, getattr(self, field.name))
+
+    def __init_subclass__(sub: Any, **options: Any) -> None:
+        super(cls, sub).__init_subclass__(**options)
+        _check_at_construction(sub)
+
+    cls.__post_init__ = __post_init__
+    if not derived:
+        cls.__init_subclass__ = classmethod(__init_subclass__)
+    jax.tree_util.register_static(cls)
 
 
 # -- carries of several layers -----------------------------------------------------------------------------------------

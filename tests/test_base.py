@@ -1,6 +1,7 @@
 """The contract's checks: what a cell is, what is refused when it is built."""
 
 import pickle
+from typing import Union
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
+from rnnjax.cells.shared.options import check_fields
 
 
 @rj.cell
@@ -50,6 +52,82 @@ def test_array_field_is_refused(bad):
 def test_unhashable_field_is_refused():
     with pytest.raises(TypeError, match="Leaky: field 'leak' must be hashable, got list"):
         Leaky(3, leak=[1.0])
+
+
+class Bare(rj.LSTM):
+    """Without the decorator, and with a look of its own at its fields that does not call the parent's."""
+
+    def __post_init__(self) -> None:
+        if self.features % 2:
+            raise ValueError("Bare: features must be even")
+
+
+@rj.cell
+class Decorated(rj.LSTM):
+    """With the decorator, and a field of its own whose type only this function's reader knows."""
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+
+
+@rj.cell
+class Plain(rj.LSTM):
+    pass
+
+
+class Grandchild(Decorated):
+    pass
+
+
+@pytest.mark.parametrize("make", [Bare, Decorated, Plain, Grandchild])
+def test_a_subclass_is_checked_like_its_parent_and_static_under_jit(make):
+    with pytest.raises(ValueError, match=f"{make.__name__}: features must be at least 1, got 0"):
+        make(0)
+    with pytest.raises(TypeError, match=f"{make.__name__}: forget_bias must be a number, got an array"):
+        make(4, forget_bias=jnp.ones(3))
+    with pytest.raises(ValueError, match="chrono must be above 2"):
+        make(4, chrono=1.0)
+    cell, x = make(4), jnp.ones((2, 3))
+    assert not jax.tree.leaves(cell) and cell == make(4) != rj.LSTM(4) and repr(cell) == f"{make.__name__}(4)"
+    params = cell.init(jax.random.key(0), x)
+    step = jax.jit(lambda cell, params, x: cell(params, cell.initial_carry(params, x), x)[1])
+    plain = rj.LSTM(4)
+    np.testing.assert_allclose(step(cell, params, x), step(plain, plain.init(jax.random.key(0), x), x), rtol=1e-6)
+
+
+def test_own_checks_and_fields_of_a_subclass_hold_too():
+    with pytest.raises(ValueError, match="Bare: features must be even"):
+        Bare(3)
+    with pytest.raises(ValueError, match="Decorated: gain must be finite"):
+        Decorated(4, gain=float("nan"))
+    with pytest.raises(
+        TypeError, match="Grandchild: field 'gain' must be a plain hyperparameter, got an array|gain must be a number"
+    ):
+        Grandchild(4, gain=np.ones(2))
+
+
+Maybe = int | None
+
+
+@rj.cell
+class Spelt:
+    a: Maybe = None
+    b: "Union[float, None]" = None  # noqa: UP007
+    c: "bool | NotHere" = False  # noqa: F821
+    d: tuple[int, ...] | int = ()
+
+    def __post_init__(self):
+        check_fields(self)
+
+
+def test_fields_are_checked_by_their_type_and_not_by_how_it_is_spelt():
+    assert type(Spelt(b=np.float32(2)).b) is float and Spelt(d=(0,)).d == (0,) and Spelt(c=3).c == 3
+    with pytest.raises(ValueError, match="Spelt: a must be at least 1, got 0"):
+        Spelt(a=0)
+    with pytest.raises(TypeError, match="Spelt: b must be a number, got '2'"):
+        Spelt(b="2")
 
 
 @pytest.mark.parametrize("make", [rj.LSTM, rj.GRU, rj.Elman, rj.IRNN])

@@ -82,7 +82,8 @@ class SLSTM:
         h, c, n, m = carry
         pre = jnp.split(x @ params["input"] + params["bias"], 4, axis=-1)
         z, i, f, o = (a + b for a, b in zip(pre, self._recurrent(params, h), strict=True))
-        old = jnp.where(n == 0, -1e30, FORGET[self.forget](f) + m)  # nothing written yet: nothing to keep
+        least = float(jnp.finfo(m.dtype).min) / 2
+        old = jnp.where(n == 0, least, FORGET[self.forget](f) + m)  # nothing written yet: nothing to keep
         m = jnp.maximum(old, i)
         i, f = jnp.exp(i - m), jnp.exp(old - m)
         c, n = f * c + i * jnp.tanh(z), f * n + i

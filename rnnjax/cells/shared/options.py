@@ -3,28 +3,57 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
-from typing import Any
+import sys
+from functools import cache
+from types import NoneType, SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
 
 from rnnjax.base import check_size
 
-# -- options, checked when a cell is built -----------------------------------------------------------------------------
-
 
 def check_fields(cell: Any, *but: str) -> None:
-    """Every field is what its annotation says: int a size of at least 1, float a finite number, bool, str; fields ``but`` these.
+    """Every field is what its type says: int a size of at least 1, float a finite number, bool, str; fields ``but`` these.
 
+    None is taken where the type has it; a type with another alternative (``int | tuple[int, ...]``) is left to the cell.
     NumPy's numbers become Python's, which take the dtype of the arrays that they meet.
     """
     owner = type(cell).__name__
-    for field in dataclasses.fields(cell):
-        kind, _, other = str(field.type).partition(" | ")
-        value = getattr(cell, field.name)
-        if field.name not in but and kind in _CHECKS and not (other and (value is None or other != "None")):
-            object.__setattr__(cell, field.name, _CHECKS[kind](owner, field.name, value))
+    for name, (kind, optional) in _field_types(type(cell)).items():
+        value = getattr(cell, name)
+        if name not in but and not (optional and value is None):
+            object.__setattr__(cell, name, _CHECKS[kind](owner, name, value))
+
+
+@cache
+def _field_types(owner: type) -> dict[str, tuple[type, bool]]:
+    """Of every field that is checked its type, and whether it may be None too."""
+    types = _resolved(owner)
+    found = {field.name: _plain(types.get(field.name)) for field in dataclasses.fields(owner)}
+    return {name: plain for name, plain in found.items() if plain is not None}
+
+
+def _plain(kind: Any) -> tuple[type, bool] | None:
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    plain = [k for k in kinds if k is not NoneType]
+    return (plain[0], len(plain) < len(kinds)) if len(plain) == 1 and plain[0] in _CHECKS else None
+
+
+def _resolved(owner: type) -> dict[str, Any]:
+    """The types of the fields, those of each class read in its module; without those that are not to be found there."""
+    types: dict[str, Any] = {}
+    for kind in reversed(owner.__mro__):
+        for name, annotation in inspect.get_annotations(kind).items():
+            one = SimpleNamespace(__annotations__={name: annotation})
+            try:
+                types |= get_type_hints(one, vars(sys.modules[kind.__module__]))
+            except NameError:  # of a class made inside a function
+                types.pop(name, None)
+    return types
 
 
 def check_number(owner: str, name: str, value: Any) -> float:
@@ -80,7 +109,7 @@ def _name(owner: str, name: str, value: Any) -> str:
     return value
 
 
-_CHECKS = {"int": _size, "float": check_number, "bool": _flag, "str": _name}
+_CHECKS: dict[type, Any] = {int: _size, float: check_number, bool: _flag, str: _name}
 
 
 def _shown(value: Any) -> str:
