@@ -143,6 +143,13 @@ def input_axes(cell: Any) -> int:
     return cell.input_ndim if isinstance(cell, InputAxes) else 1
 
 
+def is_linear(cell: Any) -> bool:
+    """Whether ``method="associative"`` takes this cell."""
+    if isinstance(cell, SeveralLayers):
+        return all(map(is_linear, cell.layers_inside()))
+    return isinstance(cell, InChunks) or (isinstance(cell, LinearInTime) and cell.linear_in_time)
+
+
 def prepare(cell: Any, params: Params, key: Key, x: Any) -> Params:
     """What a cell makes once per sequence, before the loop, in place of its params; see `OncePerSequence`."""
     return cell.prepare(params, key, x) if isinstance(cell, OncePerSequence) else params

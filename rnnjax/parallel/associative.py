@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from rnnjax.base import Carry, Params, call_step, name_of
 from rnnjax.base import cell as as_cell
 from rnnjax.carry_maps import lead
-from rnnjax.protocols import InChunks, LinearInTime, SeveralLayers
+from rnnjax.protocols import InChunks, SeveralLayers, is_linear
 from rnnjax.unroll import Step, one_step, select, start_carry, zero_invalid
 from rnnjax.unroll import roll as roll_any
 from rnnjax.wrappers.learned_carry import LearnedCarry
@@ -88,13 +88,6 @@ def _round(cell: Any) -> Any:
 
 
 # -- which cells -------------------------------------------------------------------------------------------------------
-
-
-def is_linear(cell: Any) -> bool:
-    """Whether ``method="associative"`` takes this cell."""
-    if isinstance(cell, SeveralLayers):
-        return all(map(is_linear, cell.layers_inside()))
-    return isinstance(cell, InChunks) or isinstance(cell, LinearInTime) and cell.linear_in_time
 
 
 def _refuse(cell: Any, inner: Any, steps: Step, how: dict[str, Any]) -> None:

@@ -125,10 +125,8 @@ def test_a_cell_is_picklable_copyable_and_equal_to_its_copies(entry: Entry) -> N
 
 
 @pytest.mark.parametrize("entry", [e for e in ZOO if not e.linear][::9], ids=lambda e: e.id)
-def test_what_is_not_linear_in_time_is_told_which_cells_are(entry: Entry) -> None:
+def test_what_is_not_linear_in_time_is_told_where_to_look(entry: Entry) -> None:
     params, _, x = shapes(entry, 2)
     roll = functools.partial(rj.unroll, entry.cell, method="associative")
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"rj\.cells\.catalogue\(\) says which are"):
         jax.eval_shape(roll, params, Shape((3, *x.shape), x.dtype))
-    linear = {line.name for line in rj.cells.catalogue(4, 8) if line.linear}
-    assert linear and all(name in str(caught.value) for name in linear)

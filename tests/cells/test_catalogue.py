@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -84,10 +86,25 @@ def test_every_cell_has_one_line_and_the_number_of_params_of_its_paper():
 
 
 def test_linear_in_time_is_what_the_associative_method_takes():
-    from rnnjax.parallel.associative import is_linear
+    from rnnjax.protocols import is_linear
 
     for line in rj.cells.catalogue(I, H):
         assert line.linear == is_linear(getattr(rj, line.name)(H)), line.name
+
+
+def test_every_published_cell_is_handed_on_by_its_family():
+    """A cell is one file and one line in its family's ``__init__``: this says which line is missing."""
+    for path in sorted(Path(rj.cells.__file__).parent.glob("*/*.py")):
+        for name in re.findall(r"^@published\(.*?^class (\w+)", path.read_text(), re.DOTALL | re.MULTILINE):
+            line = f"from rnnjax.cells.{path.parent.name}.{path.stem} import {name} as {name}"
+            assert line in (path.parent / "__init__.py").read_text(), f"add to {path.parent.name}/__init__.py: {line}"
+            assert getattr(rj, name) is getattr(rj.cells, name) and name in rj.__all__
+
+
+def test_a_family_imports_nothing_of_another():
+    for path in Path(rj.cells.__file__).parent.glob("*/*.py"):
+        families = {other for other in re.findall(r"from rnnjax\.cells\.(\w+)", path.read_text())}
+        assert families <= {path.parent.name, "shared", "catalogue"}, path
 
 
 PUBLIC = sorted({*rj.cells.__all__, *rj.wrappers.__all__} - {"Recorded", "catalogue", "ridge"})

@@ -24,6 +24,7 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields, check_positive
 
@@ -58,6 +59,7 @@ def _inputs_only(cell: Any, x: Any) -> Any:
     return jax.ShapeDtypeStruct((*x.shape[:-1], x.shape[-1] - 1), x.dtype)
 
 
+@published(family="continuous time", paper="Beer 1995, Adaptive Behavior 3(4)", year=1995)
 @cell
 class CTRNN:
     """The continuous-time recurrent network, stepped by Euler's method (or exactly for a held drive).
@@ -111,6 +113,7 @@ class CTRNN:
         return h, act(h + params["bias"])
 
 
+@published(family="continuous time", paper="Hasani et al. 2021, arXiv:2006.04439", year=2021)
 @cell
 class LTC:
     """Liquid time-constant network: the input changes how fast each unit forgets, solved by the fused (half implicit) step.
@@ -172,6 +175,7 @@ class LTC:
         return h, h
 
 
+@published(family="continuous time", paper="Hasani et al. 2022, arXiv:2106.13898", year=2022)
 @cell
 class CfC:
     """Closed-form continuous-time network: a gate in elapsed time between two states, no solver.

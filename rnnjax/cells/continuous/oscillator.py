@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields, check_positive
@@ -22,6 +23,7 @@ class OscillatorCarry(NamedTuple):
     z: jax.Array
 
 
+@published(family="oscillator", paper="Rusch, Mishra 2021, arXiv:2010.00951", year=2021)
 @cell
 class CoRNN:
     """Coupled oscillatory network: driven, damped, coupled oscillators, one step of length dt.
@@ -76,6 +78,7 @@ class CoRNN:
         return OscillatorCarry(y, z), y
 
 
+@published(family="oscillator", paper="Rusch, Mishra 2021, arXiv:2103.05487", year=2021)
 @cell
 class UnICORNN:
     """Undamped independent controlled oscillators: a Hamiltonian step, invertible, each unit on its own.
@@ -126,6 +129,7 @@ class UnICORNN:
         return OscillatorCarry(y, z), y
 
 
+@published(family="oscillator", paper="Rusch et al. 2022, arXiv:2110.04744", year=2022)
 @cell
 class LEM:
     """Long expressive memory: two states, each with a learned step length of its own.

@@ -12,11 +12,13 @@ import numpy as np
 from rnnjax import initializers
 from rnnjax.activations import ACTIVATIONS, softplus_inverse
 from rnnjax.base import Key, cell, check_choice, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_at_least_zero, check_fields, check_positive
 
 
+@published(family="neuroscience", paper="Yang et al. 2019, Nature Neuroscience 22; Song, Yang, Wang 2016", year=2019)
 @cell
 class RateRNN:
     """Leaky firing rates: ``tau dr/dt = -r + act(x W + r J + b + noise)``, Euler steps of length dt.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, check_size, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.options import check_fields
 
 LAYOUT = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
@@ -33,6 +34,7 @@ class ConvLSTMCarry(NamedTuple):
     c: jax.Array
 
 
+@published(family="convolutional", paper="Shi et al. 2015, arXiv:1506.04214", year=2015)
 @cell
 class ConvLSTM:
     """LSTM on images: products with weights become convolutions ``*``, peepholes one weight a pixel.
@@ -93,6 +95,7 @@ class ConvLSTM:
         return ConvLSTMCarry(h, c), h
 
 
+@published(family="convolutional", paper="Ballas, Yao, Pal, Courville 2015, arXiv:1511.06432", year=2015)
 @cell
 class ConvGRU:
     """GRU on images: products with weights become convolutions ``*``.

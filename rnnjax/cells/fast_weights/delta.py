@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import bounded_exp, log_softplus
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide, wide_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections, unit
 from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
@@ -28,6 +29,7 @@ def _unpack(self: Any, memory: Memory) -> jax.Array:
     return memory.matrix
 
 
+@published(family="fast weights", paper="Yang et al. 2024, arXiv:2406.06484", year=2024)
 @cell
 class DeltaNet:
     """Fast weights that correct themselves: each step replaces what the memory holds under its key.
@@ -81,6 +83,7 @@ class DeltaNet:
         return outer_step(self, params, carry, x)
 
 
+@published(family="fast weights", paper="Yang, Kautz, Hatamizadeh 2024, arXiv:2412.06464", year=2024)
 @cell
 class GatedDeltaNet:
     """The delta rule with a forget gate.

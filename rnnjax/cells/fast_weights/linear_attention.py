@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_params, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections
 from rnnjax.cells.shared.options import check_at_least_zero
@@ -22,6 +23,7 @@ class LinearAttentionCarry(NamedTuple):
     normaliser: jax.Array
 
 
+@published(family="fast weights", paper="Katharopoulos et al. 2020, arXiv:2006.16236", year=2020)
 @cell
 class LinearAttention:
     """Attention without softmax, as a recurrent network ("transformers are RNNs").

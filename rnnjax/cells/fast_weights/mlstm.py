@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import FORGET
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections
 from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
@@ -25,6 +26,7 @@ class MLSTMCarry(NamedTuple):
     stabiliser: jax.Array
 
 
+@published(family="xLSTM", paper="Beck et al. 2024, arXiv:2405.04517", year=2024)
 @cell
 class MLSTM:
     """The LSTM of xLSTM with a matrix memory, written and read by keys.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -24,6 +25,7 @@ class RANCarry(NamedTuple):
     c: jax.Array
 
 
+@published(family="additive", paper="Lee, Levy, Zettlemoyer 2017, arXiv:1705.07393", year=2017)
 @cell
 class RAN:
     """Recurrent additive network: the state is a sum of inputs weighted by gates.
@@ -69,6 +71,7 @@ class RAN:
         return RANCarry(h, c), h
 
 
+@published(family="additive", paper="Laurent, von Brecht 2016, arXiv:1612.06212", year=2016)
 @cell
 class CFN:
     """Chaos-free network: without input the state can only decay.
@@ -111,6 +114,7 @@ class CFN:
         return h, h
 
 
+@published(family="additive", paper="Zhang, Xiong, Su, Lin, Zhang 2018, arXiv:1810.12546", year=2018)
 @cell
 class ATR:
     """Addition-subtraction twin-gated network: both gates come from two products without weights of their own.
@@ -147,6 +151,7 @@ class ATR:
         return h, h
 
 
+@published(family="additive", paper="Turkoglu, D'Aronco, Wegner, Schindler 2019, arXiv:1911.11033", year=2019)
 @cell
 class STAR:
     """Stackable recurrent cell: one gate, and gradients that keep their size through many layers.

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params, input_gates
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="GRU", paper="Vecoven, Ernst, Drion 2020, arXiv:2006.05252", year=2020)
 @cell
 class BRC:
     """Bistable recurrent cell: each unit feeds back on itself, bistable while its feedback a is above one.
@@ -55,6 +57,7 @@ class BRC:
         return h, h
 
 
+@published(family="GRU", paper="Vecoven, Ernst, Drion 2020, arXiv:2006.05252", year=2020)
 @cell
 class NBRC:
     """Recurrently neuromodulated bistable cell: BRC whose feedback and gate see all units.

@@ -18,9 +18,11 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="GRU", paper="Kusupati et al. 2018, arXiv:1901.02358", year=2018)
 @cell
 class FastGRNN:
     """One pair of matrices for gate and candidate, low rank if wanted.

@@ -11,12 +11,14 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import layer_norm
 from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_chrono, check_fields
 
 GATES = ("reset", "update", "candidate")  # order of the blocks in every weight, as in torch and flax; keras has z, r, n
 
 
+@published(family="GRU", paper="Cho et al. 2014, arXiv:1406.1078", year=2014)
 @cell
 class GRU:
     """Gated recurrent unit, in both published forms.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import ACTIVATIONS, layer_norm
 from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params, input_gates
 from rnnjax.cells.shared.options import check_fields
@@ -18,6 +19,7 @@ from rnnjax.cells.shared.options import check_fields
 WEIGHTS = ("input", "recurrent", "bias")
 
 
+@published(family="GRU", paper="Zhou, Wu, Zhang, Zhou 2016, arXiv:1603.09420", year=2016)
 @cell
 class MGU:
     """Minimal gated unit: one gate both resets and updates.
@@ -55,6 +57,7 @@ class MGU:
         return h, h
 
 
+@published(family="GRU", paper="Collins, Sohl-Dickstein, Sussillo 2016, arXiv:1611.09913", year=2016)
 @cell
 class UGRNN:
     """Update gate network: a simple network whose every unit can keep its value.
@@ -98,6 +101,7 @@ class UGRNN:
         return h, h
 
 
+@published(family="GRU", paper="Ravanelli, Brakel, Omologo, Bengio 2018, arXiv:1803.10225", year=2018)
 @cell
 class LiGRU:
     """Light GRU of speech recognition: no reset gate, a rectified candidate.
@@ -145,6 +149,7 @@ class LiGRU:
         return h, h
 
 
+@published(family="GRU", paper="Ye, Zhang, Liu, Zhu, Liu 2024, Electronics 13(16)", year=2024)
 @cell
 class LightRU:
     """Light recurrent unit: the candidate sees the input alone, one gate mixes it in.
@@ -182,6 +187,7 @@ class LightRU:
         return h, h
 
 
+@published(family="GRU", paper="Chen 2017, arXiv:1711.06788", year=2017)
 @cell
 class MinimalRNN:
     """MinimalRNN: the input is mapped into the state's space first, then one gate mixes.

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params, input_gates
 from rnnjax.cells.shared.options import check_fields
@@ -20,6 +21,7 @@ from rnnjax.cells.shared.options import check_fields
 WEIGHTS = ("input", "recurrent", "bias")
 
 
+@published(family="GRU", paper="Jozefowicz, Zaremba, Sutskever 2015, ICML", year=2015)
 @cell
 class MUT1:
     """MUT1: an update gate that sees the input only.
@@ -60,6 +62,7 @@ class MUT1:
         return h, h
 
 
+@published(family="GRU", paper="Jozefowicz, Zaremba, Sutskever 2015, ICML", year=2015)
 @cell
 class MUT2:
     """MUT2: a reset gate to which the input is added as it is.
@@ -98,6 +101,7 @@ class MUT2:
         return h, h
 
 
+@published(family="GRU", paper="Jozefowicz, Zaremba, Sutskever 2015, ICML", year=2015)
 @cell
 class MUT3:
     """MUT3: an update gate that sees the squashed state.

@@ -13,12 +13,14 @@ import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, zeros_like_step
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
 
 
+@published(family="strongly typed", paper="Balduzzi, Ghifary 2016, arXiv:1602.02218", year=2016)
 @cell
 class TRNN:
     """Strongly typed RNN: an average of inputs with weights that depend on inputs.
@@ -69,6 +71,7 @@ class TGRUCarry(NamedTuple):
     x: jax.Array
 
 
+@published(family="strongly typed", paper="Balduzzi, Ghifary 2016, arXiv:1602.02218", year=2016)
 @cell
 class TGRU:
     """Strongly typed GRU: gates from this input and the last.
@@ -109,6 +112,7 @@ class TLSTMCarry(NamedTuple):
     x: jax.Array
 
 
+@published(family="strongly typed", paper="Balduzzi, Ghifary 2016, arXiv:1602.02218", year=2016)
 @cell
 class TLSTM:
     """Strongly typed LSTM: gates from this input and the last, an output gate that does not feed back.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, zeros_like_step
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params, input_gates
 from rnnjax.cells.shared.options import check_fields
@@ -21,6 +22,7 @@ def positive(z: jax.Array) -> jax.Array:
     return jnp.where(z >= 0, z + 0.5, jax.nn.sigmoid(z))
 
 
+@published(family="linear in time", paper="Feng et al. 2024, arXiv:2410.01201", year=2024)
 @cell
 class MinGRU:
     """The GRU without what made it sequential.
@@ -70,6 +72,7 @@ class MinGRU:
         return linear_step(self, params, carry, x)
 
 
+@published(family="linear in time", paper="Feng et al. 2024, arXiv:2410.01201", year=2024)
 @cell
 class MinLSTM:
     """The LSTM without what made it sequential.

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
 from rnnjax.carry_maps import Affine, Shift
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
@@ -77,6 +78,7 @@ class _Pool:
         return linear_step(self, params, carry, x)
 
 
+@published(family="linear in time", paper="Bradbury et al. 2016, arXiv:1611.01576", year=2016)
 @cell
 class QRNN:
     """Quasi-recurrent network: gates from the last few inputs, then an average per feature.

@@ -13,12 +13,14 @@ from rnnjax import initializers
 from rnnjax.activations import log_softplus, sqrt_one_minus_exp
 from rnnjax.base import Key, cell, check_params, param_dtype, wide, wide_dtype, zeros_like_step
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
 
 
+@published(family="linear in time", paper="De et al. 2024, arXiv:2402.19427", year=2024)
 @cell
 class RGLRU:
     """The real-gated linear recurrent unit of Griffin and RecurrentGemma.

@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="linear in time", paper="Lei et al. 2018, arXiv:1709.02755", year=2018)
 @cell
 class SRU:
     """The simple recurrent unit: a forget gate in time, a highway gate in depth.

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="LSTM", paper="Zilly, Srivastava, Koutnik, Schmidhuber 2016, arXiv:1607.03474", year=2016)
 @cell
 class RHN:
     """Recurrent highway network: L highway layers between one state and the next.

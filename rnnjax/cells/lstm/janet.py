@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_chrono, check_fields
 
 
+@published(family="LSTM", paper="van der Westhuizen, Lasenby 2018, arXiv:1804.04849", year=2018)
 @cell
 class JANET:
     """LSTM with the forget gate alone: what is not kept is written.

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.lstm import variants
 from rnnjax.cells.shared.checks import check_recurrent
 from rnnjax.cells.shared.options import check_chrono, check_fields
@@ -24,6 +25,7 @@ class LSTMCarry(NamedTuple):
     c: jax.Array
 
 
+@published(family="LSTM", paper="Hochreiter, Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000", year=1997)
 @cell
 class LSTM:
     """Long short-term memory with forget gate.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
@@ -20,6 +21,7 @@ class MultiplicativeLSTMCarry(NamedTuple):
     c: jax.Array
 
 
+@published(family="LSTM", paper="Krause, Lu, Murray, Renals 2016, arXiv:1609.07959", year=2016)
 @cell
 class MultiplicativeLSTM:
     """LSTM whose gates see ``m``, the old state changed by the input, in place of the old state.

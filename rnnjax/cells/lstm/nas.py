@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, cell, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -21,6 +22,7 @@ class NASCarry(NamedTuple):
     c: jax.Array
 
 
+@published(family="LSTM", paper="Zoph, Le 2016, arXiv:1611.01578", year=2016)
 @cell
 class NAS:
     """The recurrent cell of neural architecture search: a tree of eight products, three levels deep.

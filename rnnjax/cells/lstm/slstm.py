@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import FORGET
 from rnnjax.base import Key, cell, check_choice, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.heads import check_heads, flat, heads
@@ -25,6 +26,7 @@ class SLSTMCarry(NamedTuple):
     m: jax.Array
 
 
+@published(family="xLSTM", paper="Beck et al. 2024, arXiv:2405.04517", year=2024)
 @cell
 class SLSTM:
     """The LSTM of xLSTM with exponential gates and a normaliser.

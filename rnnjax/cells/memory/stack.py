@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from rnnjax import initializers
 from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -23,6 +24,7 @@ class StackRNNCarry(NamedTuple):
     stack: jax.Array
 
 
+@published(family="memory", paper="Joulin, Mikolov 2015, arXiv:1503.01007", year=2015)
 @cell
 class StackRNN:
     """A simple network with differentiable stacks that it pushes to and pops from.

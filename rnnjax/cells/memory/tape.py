@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -37,6 +38,7 @@ HEAD = (
 )  # parts of a head's control, in this order: M, 1, 1, 3, 1 numbers
 
 
+@published(family="memory", paper="Graves, Wayne, Danihelka 2014, arXiv:1410.5401", year=2014)
 @cell
 class TapeRNN:
     """A network with a tape, in the manner of the neural Turing machine: one head writes, then one reads.

@@ -14,11 +14,13 @@ from rnnjax.base import (
     cell,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_at_least_zero, check_fields, check_positive
 
 
+@published(family="stable", paper="Chang et al. 2019, arXiv:1902.09689", year=2019)
 @cell
 class AntisymmetricRNN:
     """Euler steps of an equation whose Jacobian has eigenvalues near the imaginary axis: signals neither grow nor fade.

@@ -18,6 +18,7 @@ from rnnjax.base import (
     wide,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -35,6 +36,7 @@ def cayley(a: jax.Array) -> jax.Array:
     return jnp.linalg.solve(one + a, one - a)
 
 
+@published(family="orthogonal", paper="Lezcano-Casado, Martinez-Rubio 2019, arXiv:1901.08428", year=2019)
 @cell
 class OrthogonalRNN:
     """A simple network whose recurrence is exactly orthogonal, whatever the optimiser does to its parameters.

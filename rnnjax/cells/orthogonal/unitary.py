@@ -19,11 +19,13 @@ from rnnjax.base import (
     step_dtype,
     wide,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_parts
 from rnnjax.cells.shared.complex import complex_zeros, real_part, times
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="orthogonal", paper="Arjovsky, Shah, Bengio 2016, arXiv:1511.06464", year=2016)
 @cell
 class UnitaryRNN:
     """The unitary evolution network: a complex recurrence made of phases, reflections and Fourier transforms.

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnnjax import initializers
 from rnnjax.base import Key, cell, check_carry, check_size, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
@@ -24,6 +25,7 @@ class ClockworkCarry(NamedTuple):
     t: jax.Array
 
 
+@published(family="simple", paper="Koutnik, Greff, Gomez, Schmidhuber 2014, arXiv:1402.3511", year=2014)
 @cell
 class Clockwork:
     """Clockwork RNN: module i of the state is updated only at steps t that its period divides, else it keeps its value.

@@ -18,10 +18,12 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="simple", paper="Elman 1990, Cognitive Science 14(2)", year=1990)
 @cell
 class Elman:
     """The simple recurrent network of the textbooks.
@@ -67,6 +69,7 @@ class Elman:
         return h, h
 
 
+@published(family="simple", paper="Le, Jaitly, Hinton 2015, arXiv:1504.00941", year=2015)
 @cell
 class IRNN:
     """A rectified simple network whose recurrence starts at the identity.

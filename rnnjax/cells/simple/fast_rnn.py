@@ -16,11 +16,13 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="simple", paper="Kusupati et al. 2018, arXiv:1901.02358", year=2018)
 @cell
 class FastRNN:
     """A simple network with a residual connection of two learned weights.

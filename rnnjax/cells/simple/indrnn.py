@@ -9,11 +9,13 @@ import jax
 
 from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import Key, cell, check_choice, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="simple", paper="Li, Li, Cook, Zhu, Gao 2018, arXiv:1803.04831", year=2018)
 @cell
 class IndRNN:
     """Independently recurrent network: ``h' = act(x W + u h + b)``, u elementwise; ``y = h'``.

@@ -21,9 +21,11 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.options import check_fields
 
 
+@published(family="simple", paper="Jordan 1986, ICS report 8604", year=1986)
 @cell
 class Jordan:
     """Jordan network: the hidden layer reads the network's own past outputs.

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 
 from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import Key, cell, check_choice, check_input, param_dtype, wide, wide_dtype, zeros_like_step
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_at_least_zero, check_fields, check_positive
 
 
+@published(family="reservoir", paper="Jaeger 2001, GMD report 148", year=2001)
 @cell
 class EchoState:
     """The echo state network's reservoir: a sparse random recurrence of a given spectral radius that is not trained.

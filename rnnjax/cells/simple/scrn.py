@@ -18,6 +18,7 @@ from rnnjax.base import (
     param_dtype,
     zeros_like_step,
 )
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -28,6 +29,7 @@ class SCRNCarry(NamedTuple):
     s: jax.Array
 
 
+@published(family="simple", paper="Mikolov et al. 2014, arXiv:1412.7753", year=2014)
 @cell
 class SCRN:
     """Structurally constrained recurrent network: part of the recurrence is fixed near the identity.

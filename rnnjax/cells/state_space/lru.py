@@ -12,6 +12,7 @@ import numpy as np
 from rnnjax.activations import bounded_exp
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_zeros, normal_pair, real_part, times
 from rnnjax.cells.shared.options import check_fields
@@ -19,6 +20,7 @@ from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import init_skip, skip
 
 
+@published(family="state space", paper="Orvieto et al. 2023, arXiv:2303.06349", year=2023)
 @cell
 class LRU:
     """The linear recurrent unit: a diagonal complex recurrence, stable by how it is parametrised.

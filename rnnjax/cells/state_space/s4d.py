@@ -13,6 +13,7 @@ from rnnjax import initializers
 from rnnjax.activations import bounded_exp
 from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, step_dtype, wide
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_of, complex_zeros, normal_pair
 from rnnjax.cells.shared.options import check_fields
@@ -20,6 +21,7 @@ from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, log_uniform
 
 
+@published(family="state space", paper="Gu et al. 2022, arXiv:2206.11893", year=2022)
 @cell
 class S4D:
     """S4D: for each feature a diagonal state space of its own, held for one step of length dt (zero-order hold).

@@ -13,6 +13,7 @@ from rnnjax import initializers
 from rnnjax.activations import bounded_exp
 from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.complex import complex_zeros, real_part, times
 from rnnjax.cells.shared.options import check_fields
@@ -20,6 +21,7 @@ from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, init_skip, log_uniform, skip
 
 
+@published(family="state space", paper="Smith, Warrington, Linderman 2023, arXiv:2208.04933", year=2023)
 @cell
 class S5:
     """S5: one diagonal state space with many inputs and many outputs, started from HiPPO (zero-order hold).

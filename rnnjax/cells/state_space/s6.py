@@ -24,12 +24,14 @@ from rnnjax.base import (
     zeros_like_step,
 )
 from rnnjax.carry_maps import Affine
+from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
 from rnnjax.cells.state_space.start import check_steps, log_uniform
 
 
+@published(family="state space", paper="Gu, Dao 2023, arXiv:2312.00752", year=2023)
 @cell
 class S6:
     """Mamba's selective state space: step length, what is written and what is read depend on the input.
