@@ -12,13 +12,12 @@ from rnnjax import initializers
 from rnnjax.base import (
     Key,
     cell,
-    check_carry,
     check_input,
-    check_params,
     param_dtype,
     zeros_like_step,
 )
 from rnnjax.cells.catalogue import published
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -67,9 +66,7 @@ class FastGRNN:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("input", "recurrent", "bias", "zeta", "nu"))
-        check_input(self, x, params["input"].shape[0])
-        check_carry(self, carry, x, self.features)
+        check_step(self, params, carry, x, ("input", "recurrent", "bias", "zeta", "nu"))
         h = carry
         p = _product(params, "input", x) + _product(params, "recurrent", h)
         b_z, b_h = jnp.split(params["bias"], 2)

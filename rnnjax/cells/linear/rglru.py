@@ -11,10 +11,10 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.activations import log_softplus, sqrt_one_minus_exp
-from rnnjax.base import Key, cell, check_params, param_dtype, wide, wide_dtype, zeros_like_step
+from rnnjax.base import Key, cell, param_dtype, wide, wide_dtype, zeros_like_step
 from rnnjax.carry_maps import Affine
 from rnnjax.cells.catalogue import published
-from rnnjax.cells.shared.checks import check_linear_step
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
@@ -88,6 +88,5 @@ class RGLRU:
         return carry
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("gates", "bias", "decay"))
-        check_linear_step(self, params, carry, x, params["gates"].shape[0], (self.features,))
+        check_step(self, params, carry, x, ("gates", "bias", "decay"))
         return linear_step(self, params, carry, x)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
 from rnnjax.cells.catalogue import published
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -61,9 +62,7 @@ class RHN:
         return zeros_like_step(params, x, self.features)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("input", "recurrent", "bias"))
-        check_input(self, x, params["input"].shape[0])
-        check_carry(self, carry, x, self.features)
+        check_step(self, params, carry, x, ("input", "recurrent", "bias"))
         s = carry
         for l in range(self.depth):
             z = s @ params["recurrent"][l] + params["bias"][l]

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from rnnjax import initializers
 from rnnjax.activations import ACTIVATIONS
-from rnnjax.base import Key, cell, check_choice, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.base import Key, cell, check_choice, check_input, param_dtype, zeros_like_step
 from rnnjax.cells.catalogue import published
-from rnnjax.cells.shared.checks import check_parts
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
 
@@ -77,9 +77,11 @@ class StackRNN:
         return StackRNNCarry(h=zeros_like_step(params, x, self.features), stack=empty)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[StackRNNCarry, jax.Array]:
-        check_params(self, params, ("input", "recurrent", "stack", "bias", "action", "push"))
-        check_input(self, x, params["input"].shape[0])
-        check_parts(self, carry, x, (self.features,), (self.stacks, self.depth), kind=StackRNNCarry)
+        weights, parts = (
+            ("input", "recurrent", "stack", "bias", "action", "push"),
+            ((self.features,), (self.stacks, self.depth)),
+        )
+        check_step(self, params, carry, x, weights, StackRNNCarry, parts)
         h, s = carry
         top = s[..., : self.read].reshape(*s.shape[:-2], self.stacks * self.read)
         z = x @ params["input"] + h @ params["recurrent"] + top @ params["stack"] + params["bias"]

@@ -14,13 +14,12 @@ from rnnjax.base import (
     Key,
     cell,
     check_input,
-    check_params,
     param_dtype,
     step_dtype,
     wide,
 )
 from rnnjax.cells.catalogue import published
-from rnnjax.cells.shared.checks import check_parts
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.complex import complex_zeros, real_part, times
 from rnnjax.cells.shared.options import check_fields
 
@@ -88,9 +87,7 @@ class UnitaryRNN:
         return d[2] * _reflect(v[1], h)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("phases", "reflection_real", "input_real", "output_real", "bias"))
-        check_input(self, x, params["input_real"].shape[0])
-        check_parts(self, carry, x, (self.features,))
+        check_step(self, params, carry, x, ("input_real", "phases", "reflection_real", "output_real", "bias"))
         h = modrelu(self.rotate(params, carry) + times(x, params, "input"), params["bias"])
         y = real_part(h, params, "output").astype(step_dtype(params, x))
         return h, y + params["output_bias"]

@@ -9,12 +9,20 @@ import jax
 from rnnjax.base import check_carry, check_input, check_params, name_of
 
 
-def check_step(cell: Any, params: Any, carry: Any, x: Any, names: tuple[str, ...], kind: Any = None) -> None:
-    """Params have these names, ``x [*B, I]`` fits ``params["input"]``, the carry is ``[*B, H]`` or a ``kind`` of such."""
+def check_step(
+    cell: Any, params: Any, carry: Any, x: Any, names: tuple[str, ...], kind: Any = None, parts: Any = None
+) -> None:
+    """Params have these names, ``x [*B, I]`` fits the first, the carry is ``[*B, H]`` or a ``kind`` of such.
+
+    parts: where the carry is of other shapes, those of its parts without batch axes.
+    """
     check_params(cell, params, names)
-    check_input(cell, x, params["input"].shape[0])
+    check_input(cell, x, params[names[0]].shape[0])
     check_recurrent(cell, params, cell.features)
-    check_carry(cell, carry, x, cell.features, kind)
+    if parts is None:
+        check_carry(cell, carry, x, cell.features, kind)
+    else:
+        check_parts(cell, carry, x, *parts, kind=kind)
 
 
 def check_recurrent(cell: Any, params: Any, features: int) -> None:

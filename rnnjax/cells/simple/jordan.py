@@ -13,15 +13,14 @@ from rnnjax.activations import ACTIVATIONS
 from rnnjax.base import (
     Key,
     cell,
-    check_carry,
     check_choice,
     check_input,
-    check_params,
     check_rate,
     param_dtype,
     zeros_like_step,
 )
 from rnnjax.cells.catalogue import published
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -80,9 +79,8 @@ class Jordan:
         return zeros_like_step(params, x, self._outputs)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("input", "recurrent", "bias", "output", "output_bias"))
-        check_input(self, x, params["input"].shape[0])
-        check_carry(self, carry, x, self._outputs)
+        weights = ("input", "recurrent", "bias", "output", "output_bias")
+        check_step(self, params, carry, x, weights, parts=((self._outputs,),))
         s = carry
         h = ACTIVATIONS[self.activation](x @ params["input"] + s @ params["recurrent"] + params["bias"])
         y = ACTIVATIONS[self.output_activation](h @ params["output"] + params["output_bias"])

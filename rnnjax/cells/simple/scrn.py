@@ -11,14 +11,13 @@ from rnnjax import initializers
 from rnnjax.base import (
     Key,
     cell,
-    check_carry,
     check_input,
-    check_params,
     check_rate,
     param_dtype,
     zeros_like_step,
 )
 from rnnjax.cells.catalogue import published
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_fields
 
 
@@ -73,12 +72,8 @@ class SCRN:
         return SCRNCarry(zeros_like_step(params, x, self.features), zeros_like_step(params, x, self.context))
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[SCRNCarry, jax.Array]:
-        check_params(self, params, ("input", "recurrent", "context_input", "context", "output", "context_output"))
-        check_input(self, x, params["input"].shape[0])
-        if not isinstance(carry, SCRNCarry):
-            check_carry(self, carry, x, self.features, SCRNCarry)
-        check_carry(self, carry.h, x, self.features)
-        check_carry(self, carry.s, x, self.context)
+        weights = ("input", "recurrent", "context_input", "context", "output", "context_output")
+        check_step(self, params, carry, x, weights, SCRNCarry, parts=((self.features,), (self.context,)))
         h, s = carry
         s = (1 - self.alpha) * (x @ params["context_input"]) + self.alpha * s
         h = jax.nn.sigmoid(s @ params["context"] + x @ params["input"] + h @ params["recurrent"])

@@ -11,10 +11,10 @@ import numpy as np
 
 from rnnjax import initializers
 from rnnjax.activations import bounded_exp
-from rnnjax.base import Key, cell, check_input, check_params, param_dtype, step_dtype, wide, wide_dtype
+from rnnjax.base import Key, cell, check_input, param_dtype, step_dtype, wide, wide_dtype
 from rnnjax.carry_maps import Affine
 from rnnjax.cells.catalogue import published
-from rnnjax.cells.shared.checks import check_linear_step
+from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.complex import complex_zeros, real_part, times
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.cells.shared.recurrence import linear_step
@@ -91,8 +91,8 @@ class S5:
         return 2 * real_part(carry, params, "output").astype(step_dtype(params, x)) + skip(params, x)
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
-        check_params(self, params, ("log_dt", "log_decay", "angle", "input_real", "output_real", "skip"))
-        check_linear_step(self, params, carry, x, params["input_real"].shape[0], (self.state // 2,))
+        weights = ("input_real", "log_dt", "log_decay", "angle", "output_real", "skip")
+        check_step(self, params, carry, x, weights, parts=((self.state // 2,),))
         return linear_step(self, params, carry, x)
 
 
