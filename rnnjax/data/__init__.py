@@ -4,6 +4,7 @@ from rnnjax.data.errors import DataError
 from rnnjax.data.files import beginning
 from rnnjax.data.layout import looks_like_table
 from rnnjax.data.season import season_of
+from rnnjax.data.sets import load, names
 from rnnjax.data.streams import held_out, windows
 from rnnjax.data.table import Table, read_csv, written
 from rnnjax.data.text import Vocabulary, python_documentation, read_text
@@ -14,7 +15,9 @@ __all__ = [
     "Vocabulary",
     "beginning",
     "held_out",
+    "load",
     "looks_like_table",
+    "names",
     "python_documentation",
     "read_csv",
     "read_text",

