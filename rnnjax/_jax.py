@@ -239,6 +239,72 @@ def transpose_params(permutation: tuple[int, ...]) -> dict:
     return {"permutation": permutation}
 
 
+@recognised
+def broadcast_axes(params: dict) -> tuple[int, ...]:
+    """Where `broadcast_in_dim` puts each axis of its operand."""
+    return tuple(params["broadcast_dimensions"])
+
+
+@recognised
+def keeps_order(params: dict) -> bool:
+    """Whether `reshape` reads its operand as it lies."""
+    return params["dimensions"] is None
+
+
+@recognised
+def squeezed(params: dict) -> tuple[int, ...]:
+    """The axes that `squeeze` drops."""
+    return tuple(params["dimensions"])
+
+
+@recognised
+def permutation(params: dict) -> tuple[int, ...]:
+    """The order of axes that `transpose` gives."""
+    return tuple(params["permutation"])
+
+
+@recognised
+def reduced(params: dict) -> tuple[int, ...]:
+    """The axes that a reduction takes together."""
+    return tuple(params["axes"])
+
+
+@recognised
+def touched_axes(params: dict) -> tuple[int, ...]:
+    """The axes along which a cumulative sum, a `rev` or an `iota` goes."""
+    axes = next(params[name] for name in ("axis", "dimensions", "dimension") if name in params)
+    return tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)
+
+
+@recognised
+def padded(params: dict) -> tuple[int, ...]:
+    """The axes that `pad` changes."""
+    return tuple(d for d, widths in enumerate(params["padding_config"]) if any(widths))
+
+
+@recognised
+def batch_of_convolution(params: dict) -> tuple[int, int] | None:
+    """(axis of the images in the operand, in the result) of a convolution; None where it groups images."""
+    numbers = params["dimension_numbers"]
+    return None if params["batch_group_count"] != 1 else (numbers.lhs_spec[0], numbers.out_spec[0])
+
+
+def of_shape(params: dict, shape: tuple[int, ...]) -> dict:
+    """The parameters of a `broadcast_in_dim`, `reshape` or `iota` that makes another shape, or of a `slice` up to it."""
+    name = next(name for name in ("shape", "new_sizes", "limit_indices") if name in params)
+    return {**params, name: shape}
+
+
+def placed_nowhere(params: dict) -> dict:
+    """The parameters of an equation that does not say where its result lies."""
+    return {name: None if name in ("sharding", "out_sharding") else value for name, value in params.items()}
+
+
+def is_plain(context: Any) -> bool:
+    """Whether an equation was traced under no `compute_on` and no metadata: it may move to another mesh."""
+    return all(getattr(context, name, None) is None for name in ("compute_type", "xla_metadata"))
+
+
 # --- types
 
 
@@ -273,6 +339,19 @@ def partitioned(value: Any) -> bool:
     mesh = jax.typeof(value).sharding.mesh
     axes = zip(mesh.axis_types, mesh.axis_sizes, strict=True) if mesh.axis_names else ()
     return any(size > 1 and kind != jax.sharding.AxisType.Manual for kind, size in axes)
+
+
+def splitting_axis(values: Any) -> tuple[Any, str, bool] | None:
+    """(mesh, axis, whether types say what it splits) where one axis alone of the mesh that is about has several devices."""
+    meshes = [
+        jax.sharding.get_abstract_mesh(),
+        *(jax.typeof(v).sharding.mesh for v in values if isinstance(v, jax.Array)),
+    ]
+    mesh = next((m for m in meshes if any(size > 1 for size in m.axis_sizes)), None)
+    axes = [] if mesh is None else [n for n, size in enumerate(mesh.axis_sizes) if size > 1]
+    if mesh is None or len(axes) != 1 or mesh.axis_types[axes[0]] == jax.sharding.AxisType.Manual:
+        return None
+    return mesh, mesh.axis_names[axes[0]], mesh.axis_types[axes[0]] == jax.sharding.AxisType.Explicit
 
 
 def placement(value: Any) -> Any:

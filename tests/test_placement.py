@@ -18,16 +18,10 @@ import rnnjax as rj
 T, B = 5, 8
 KEY = jax.random.key(0)
 MESH = AbstractMesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
-# lax.scan refuses alike: JAX cannot differentiate a convolution over two axes whose batch an explicit mesh splits.
-REFUSED = pytest.mark.xfail(reason="out_sharding of conv_general_dilated", raises=Exception, strict=True)
 ROLLS = [(entry, method) for entry in ZOO for method in ("scan", "associative")[: 1 + entry.linear]]
 
 
-@pytest.mark.parametrize(
-    "entry, method",
-    [pytest.param(*roll, marks=REFUSED if isinstance(roll[0].cell, rj.ConvGRU) else ()) for roll in ROLLS],
-    ids=lambda value: getattr(value, "id", value),
-)
+@pytest.mark.parametrize("entry, method", ROLLS, ids=lambda value: getattr(value, "id", value))
 def test_every_cell_on_a_batch_that_is_split(entry, method):
     """The outputs lie where the batch does. The types need no devices; what has them is compared below."""
     params = jax.eval_shape(lambda: entry.cell.init(jax.random.key(0), jnp.zeros((B, *entry.x))))

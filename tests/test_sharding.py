@@ -107,6 +107,46 @@ def test_plain_code_on_a_batch_split_over_devices_sums_its_gradients_once_and_ou
         assert int(inside) == 0 < int(outside) == 1 if whose == "rnnjax" else int(inside) > 0
 
 
+BLOCKS = """
+import warnings
+import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+from rnnjax.engine.schedule import Schedule
+
+warnings.simplefilter("error")
+T, B, I, H = 12, 8, 3, 4
+xs = jax.random.normal(jax.random.key(2), (T, B, I))
+WAYS = [(Schedule(3), {}), (Schedule(3, True), {}), (Schedule(), dict(checkpoint="sqrt")), (Schedule(), dict(checkpoint=5))]
+for cell in (rj.LSTM(H), rj.Elman(H)):
+    params = jax.tree.map(np.asarray, cell.init(jax.random.key(0), xs[0]))
+    carry = jax.tree.map(lambda a: jnp.ones((B, H)), cell.initial_carry(params, xs[0]))
+
+    def loss(scan, p, xs, carry, **options):
+        return jnp.mean(scan(lambda c, x: cell(p, c, x), carry, xs, **options)[1] ** 2)
+
+    want = jax.value_and_grad(loss, (1, 2, 3))(jax.lax.scan, params, xs, carry)
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
+        place = lambda tree, spec: jax.tree.map(lambda a: jax.device_put(a, NamedSharding(mesh, spec)), tree)
+        with jax.set_mesh(mesh):
+            args = place(params, P()), place(xs, P(None, "data")), place(carry, P("data"))
+            for way, options in WAYS:
+                rj.engine.run.choose = lambda length, sizes: way
+                f = jax.jit(jax.value_and_grad(lambda *a: loss(rj.scan, *a, **options), (0, 1, 2)))
+                jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), f(*args), want)
+                text = f.lower(*args).compile().as_text()
+                print(way.blocks, len(options), *collectives(text), len(re.findall("body=", text)))
+"""
+
+
+def test_blocks_replays_and_segments_of_a_split_batch_have_no_collective_in_any_loop():
+    """Not in the loop over blocks or segments either: one sum over devices a step, for explicit and automatic meshes."""
+    said = what_says(BLOCKS, 4)
+    assert len(said) == 16
+    assert all(line[2:4] == ["0", "1"] for line in said), said
+    assert all(int(line[4]) > 2 for line in said), said  # there is a loop of loops
+
+
 FEATURES = """
 import warnings
 import jax, jax.numpy as jnp, numpy as np, rnnjax as rj

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from rnnjax import _jax
+from rnnjax.engine.devices import find_apart, run_apart
 from rnnjax.engine.eager import (
     Ready,
     constants,
@@ -88,6 +90,15 @@ def scan(
     """
     check_fuse("scan", fuse)
     options = dict(matmul_dtype=matmul_dtype, fuse=fuse)
+    if fuse is not False and _jax.splitting_axis(jax.tree.leaves((init, xs))) is not None:
+        traced = trace(f, init, xs, length, reverse, unroll)
+        apart = None if suits(fuse, traced) else find_apart(traced)
+
+        def on_one(body, carry, x):
+            return scan(body, carry, x, traced.length, reverse, unroll, checkpoint=checkpoint, **options)
+
+        if apart is not None and traced.finish is not None:
+            return traced.finish(run_apart(apart, traced.init, traced.xs, on_one))
     steps = steps_of(xs, length) if checkpoint is not None else None
     if checkpoint is not None and (segment := segment_length(checkpoint, max(steps or 1, 1))) < (steps or 1):
 
@@ -108,6 +119,11 @@ def scan(
     ready = prepare(f, plan, init, xs, how)
     keep(f, key, ready)
     return ready.compiled(ready.consts, (init, xs))
+
+
+def suits(fuse: bool | str | Tuned, traced: Traced) -> bool:
+    """Whether a plan was tuned for the whole batch: then it is not divided among devices."""
+    return isinstance(fuse, Tuned) and traced.graph is not None and fuse.fits(traced)
 
 
 class Options(NamedTuple):
