@@ -16,6 +16,7 @@ from rnnjax.unroll import last_output, unroll
 from rnnjax.wrappers import (
     Clip,
     Dropout,
+    Embed,
     LayerNorm,
     LearnedCarry,
     Noise,
@@ -46,6 +47,7 @@ __all__ = [
     "Cell",
     "Clip",
     "Dropout",
+    "Embed",
     "LayerNorm",
     "LearnedCarry",
     "Noise",

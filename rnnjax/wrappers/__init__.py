@@ -2,6 +2,7 @@
 
 from rnnjax.wrappers.clip import Clip
 from rnnjax.wrappers.dropout import Dropout
+from rnnjax.wrappers.embed import Embed
 from rnnjax.wrappers.layer_norm import LayerNorm
 from rnnjax.wrappers.learned_carry import LearnedCarry
 from rnnjax.wrappers.noise import Noise
@@ -17,6 +18,7 @@ from rnnjax.wrappers.zoneout import Zoneout
 __all__ = [
     "Clip",
     "Dropout",
+    "Embed",
     "LayerNorm",
     "LearnedCarry",
     "Noise",
