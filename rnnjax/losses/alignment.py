@@ -71,8 +71,8 @@ def _read(logits: Any, labels: Any, logit_lengths: Any, label_lengths: Any, blan
             f"ctc: {len(labels)} labels have no alignment with {len(logits)} steps of logits; "
             "give label_lengths if the labels are padded, or make more steps"
         )
-    logit_lengths = check_lengths("ctc", "logit_lengths", logit_lengths, logits.shape[:-1])
-    label_lengths = check_lengths("ctc", "label_lengths", label_lengths, labels.shape)
+    logit_lengths = check_lengths("ctc", "logit_lengths", logit_lengths, logits.shape[:-1], logits)
+    label_lengths = check_lengths("ctc", "label_lengths", label_lengths, labels.shape, logits)
     real = jnp.arange(len(labels)).reshape(-1, *(1,) * (labels.ndim - 1)) < label_lengths
     check_tokens("ctc", "labels", labels, logits.shape[-1], real, but=blank)
     logits = widened(logits)

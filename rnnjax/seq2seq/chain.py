@@ -70,7 +70,7 @@ def read_chain(owner: str, logits: Any, transitions: Any, start: Any, end: Any, 
             )
         return jnp.maximum(scores, NEVER)
 
-    lengths = check_lengths(owner, "lengths", lengths, logits.shape[:-1])
+    lengths = check_lengths(owner, "lengths", lengths, logits.shape[:-1], logits)
     valid = jnp.arange(len(logits)).reshape(-1, *(1,) * (logits.ndim - 2)) < lengths
     logits = jnp.maximum(jnp.where(valid[..., None], logits, jnp.zeros_like(logits)), NEVER)
     chain = read("transitions", transitions, (count, count), "[V, V]")

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax._jax import place_batch_as, step_type
 from rnnjax.base import is_known
 
 
@@ -35,11 +36,12 @@ def widened(logits: jax.Array) -> jax.Array:
     return logits.astype(jnp.float32) if logits.dtype.itemsize < 4 else logits
 
 
-def check_lengths(owner: str, name: str, lengths: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Integers ``[*B]`` in ``0..T`` for an array that leads with ``shape = [T, *B]``; None is T everywhere."""
+def check_lengths(owner: str, name: str, lengths: Any, shape: tuple[int, ...], like: Any = None) -> jax.Array:
+    """Integers ``[*B]`` in ``0..T`` for ``shape = [T, *B]``; None is T everywhere, its batch placed as that of ``like [T, *B, V]``."""
     time, batch = shape[0], shape[1:]
     if lengths is None:
-        return jnp.full(batch, time)
+        full = jnp.full(batch, time)
+        return full if like is None else place_batch_as(full, step_type(like), len(batch))
     array = jnp.asarray(lengths)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{owner}: {name} must be integers [*B], got {array.dtype}")

@@ -23,7 +23,7 @@ def ctc_greedy(logits: Any, *, lengths: Any = None, blank: int = 0) -> tuple[jax
     """
     logits = jnp.asarray(logits)
     check_logits("ctc_greedy", logits, blank)
-    lengths = check_lengths("ctc_greedy", "lengths", lengths, logits.shape[:-1])
+    lengths = check_lengths("ctc_greedy", "lengths", lengths, logits.shape[:-1], logits)
     best = logits.argmax(-1)
     valid = jnp.arange(len(logits)).reshape(-1, *(1,) * (best.ndim - 1)) < lengths
     before = jnp.concatenate([jnp.full_like(best[:1], blank), best[:-1]])
@@ -58,7 +58,7 @@ def ctc_beam(logits: Any, *, lengths: Any = None, beams: int, blank: int = 0) ->
     """
     logits = jnp.asarray(logits)
     check_logits("ctc_beam", logits, blank)
-    lengths = check_lengths("ctc_beam", "lengths", lengths, logits.shape[:-1])
+    lengths = check_lengths("ctc_beam", "lengths", lengths, logits.shape[:-1], logits)
     beams = check_whole("ctc_beam", "beams", beams, 1)
     log_p = jax.nn.log_softmax(widened(logits))
 
