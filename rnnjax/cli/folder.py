@@ -10,6 +10,7 @@ from typing import Any
 
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import NAMES, Settings
+from rnnjax.train.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
 OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE}
@@ -30,7 +31,7 @@ def check_new(folder: Path, overwrite: bool) -> None:
         return
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder")
-    found = {entry.name for entry in folder.iterdir()}
+    found = {entry.name for entry in folder.iterdir()} - {LOCK}
     if CONFIG in found and not overwrite:
         raise BadInput(
             f"{folder} exists already; go on with it by --resume, replace it by --overwrite, or give another --out"
@@ -38,6 +39,15 @@ def check_new(folder: Path, overwrite: bool) -> None:
     if found - OURS:
         only = "--overwrite replaces runs only, " if overwrite else ""
         raise BadInput(f"{folder} holds {sorted(found - OURS)[0]!r}, which no run wrote; {only}give another --out")
+
+
+def held(folder: Path) -> Lock:
+    """The folder, made where it is not there, for this process alone. Raises: BadInput if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"cannot write to {folder}: {error.strerror}; give another folder by --out") from None
+    return Lock(folder)
 
 
 def make_folder(folder: Path, config: dict[str, Any]) -> None:

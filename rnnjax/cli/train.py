@@ -21,6 +21,7 @@ from rnnjax.cli.picture import draw_losses
 from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.cli.tasks import BATCH_AXIS, Task, make_task
+from rnnjax.train.lock import LOCK
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,10 +30,19 @@ def run(args: argparse.Namespace) -> int:
     devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
     task = make_task(settings)
     start = beginning(settings, task)
+    with folders.held(out):
+        return run_in(out, args, settings, task, start, devices)
+
+
+def run_in(
+    out: Path, args: argparse.Namespace, settings: Settings, task: Task, start: tuple[Any, ...], devices: Devices
+) -> int:
+    """`run` in a folder that is this process's alone."""
     if args.resume:
         check_same_data(task, folders.read_config(out)[1], out)
         folders.write_config(out, config_of(settings, task, devices.count))  # --steps may be new
     else:
+        folders.check_new(out, args.overwrite)  # another run may have begun there meanwhile
         folders.make_folder(out, config_of(settings, task, devices.count))
     print(task.title)
     for remark in task.remarks:
@@ -199,7 +209,7 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     print(f"\nStopped at step {int(result.state.step)}: {why}.")
     if skipped:
         print(f"{skipped} update{'s'[: skipped > 1]} left out as not finite; a lower --rate may help.")
-    print(f"Written to {out}: {', '.join(sorted(entry.name for entry in out.iterdir()))}")
+    print(f"Written to {out}: {', '.join(sorted(entry.name for entry in out.iterdir() if entry.name != LOCK))}")
     if not drawn:
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
     where = shlex.quote(str(out))

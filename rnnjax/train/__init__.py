@@ -6,12 +6,13 @@
 """
 
 from rnnjax.train.article import train
-from rnnjax.train.checkpoint import Checkpoints
+from rnnjax.train.checkpoint import Checkpoints, Damaged
 from rnnjax.train.fit import Fit, fit
 from rnnjax.train.step import LossFn, Report, TrainState, make_step, memory, start, stateless
 
 __all__ = [
     "Checkpoints",
+    "Damaged",
     "Fit",
     "LossFn",
     "Report",

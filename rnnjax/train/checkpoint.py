@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from rnnjax.train.digest import DIGEST, damage, seal
+
+
+class Damaged(ValueError):
+    """No checkpoint of a run is whole."""
+
 
 class Checkpoints:
     """The checkpoints of one run in ``folder``; the newest two are kept.
 
     Each holds a pytree of arrays and a small JSON record. Orbax writes into a temporary folder and renames it, so a
-    reader never sees half a checkpoint.
+    reader never sees half a checkpoint. A digest of every file is written last and checked before anything is read: of
+    what does not agree with it nothing is used, but the checkpoint before, with a warning that names the file.
     """
 
     def __init__(self, folder: str | Path):
@@ -28,8 +37,31 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint, or None."""
+        """The step of the newest checkpoint, whole or not, or None."""
         return self._manager.latest_step()
+
+    def whole(self) -> int:
+        """The step of the newest checkpoint whose files are all as they were written; warns of those that are not.
+
+        Raises: FileNotFoundError where there is none that was finished, Damaged where none is whole.
+        """
+        wrong: list[str] = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            says = damage(self.folder / str(step))
+            if says is None:
+                if wrong:
+                    warnings.warn(f"going on from step {step}, as {wrong[0]}", RuntimeWarning, stacklevel=3)
+                return step
+            wrong.append(says)
+        if not any((self.folder / str(step) / DIGEST).exists() for step in self._manager.all_steps()):
+            raise FileNotFoundError(f"no finished checkpoint in {self.folder}")
+        raise Damaged(f"no checkpoint in {self.folder} is whole: {wrong[0]}; put the files back, or train anew")
+
+    def forget_after(self, step: int) -> None:
+        """Removes the checkpoints after ``step``, which are damaged: those steps are run again."""
+        for later in [s for s in self._manager.all_steps() if s > step]:
+            shutil.rmtree(self.folder / str(later))
+        self._manager.reload()
 
     def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
         """Writes one checkpoint, unless this step is there already. Raises: OSError if it cannot be written."""
@@ -43,23 +75,23 @@ class Checkpoints:
             raise
         except Exception as error:  # tensorstore reports a full disk as a ValueError of its own making
             raise OSError(f"checkpoint of step {step} could not be written: {error}") from error
+        seal(self.folder / str(step))
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """The newest checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
+        """The newest whole checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
 
-        Raises: FileNotFoundError if there is none; ValueError naming the arrays whose shape or name differs.
+        Raises: FileNotFoundError if there is none; Damaged if none is whole; ValueError naming the arrays whose shape or
+        name differs.
         """
         return self._restore(like, partial=False)
 
     def restore_part(self, name: str, like: Any) -> tuple[Any, dict[str, Any]]:
-        """One branch of the newest checkpoint's tree, such as ``"best"``, and the record. Raises: as `restore`."""
+        """One branch of the newest whole checkpoint's tree, such as ``"best"``, and the record. Raises: as `restore`."""
         tree, record = self._restore({name: like}, partial=True)
         return tree[name], record
 
     def _restore(self, like: Any, partial: bool) -> tuple[Any, dict[str, Any]]:
-        step = self.latest()
-        if step is None:
-            raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        step = self.whole()
         self._check(step, like)
         abstract = jax.eval_shape(lambda: like)
         how = self._ocp.checkpoint_utils.construct_restore_args(abstract)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
+from rnnjax.train.lock import Lock
 from rnnjax.train.metrics import Metrics
 from rnnjax.train.placement import devices_of, unplaced
 from rnnjax.train.progress import Progress
@@ -197,7 +199,8 @@ def fit(
 
     Raises: ValueError on settings that make no sense, a mesh that does not divide the batch among them, and on ``resume``
     with another number of devices than the run in ``out`` had; FileExistsError if ``out`` holds a run and ``resume`` is false;
-    FloatingPointError after ``max_skipped`` skips in a row; OSError if the folder cannot be written.
+    FloatingPointError after ``max_skipped`` skips in a row; OSError if the folder cannot be written or another run writes
+    to it; Damaged if no checkpoint in it is whole. Where the newest is not, a warning names the file and the one before is used.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> import rnnjax as rj
@@ -215,20 +218,25 @@ def fit(
     plan = _Plan(steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, clip)
     plan.check()
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
-    checkpoints = None if out is None else Checkpoints(Path(out) / "checkpoints")
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
     advance = make_step(loss_fn, optimizer, clip=clip, **split)
-    run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, devices_of(mesh))
-    run.derive, run.report = derive or run.derive, report or run.report
-    try:
+    with contextlib.ExitStack() as held:
+        checkpoints = None if out is None else _checkpoints(Path(out), held)
+        run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, devices_of(mesh))
+        run.derive, run.report = derive or run.derive, report or run.report
         with Interrupt() as interrupt, Progress(steps, progress) as bar:
             stopped = _loop(run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar)
-    finally:
-        if checkpoints is not None:
-            checkpoints.close()
     state = unplaced(run.state)
     best = state.params if run.best_step is None else run.best
     return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss)
+
+
+def _checkpoints(out: Path, held: contextlib.ExitStack) -> Checkpoints:
+    """Those of the run in ``out``, which is this process's alone until ``held`` ends."""
+    held.enter_context(Lock(out))
+    checkpoints = Checkpoints(out / "checkpoints")
+    held.callback(checkpoints.close)
+    return checkpoints
 
 
 def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress) -> str:
@@ -265,12 +273,15 @@ def _begin(
             raise ValueError("fit: resume=True needs out, the folder of the run to go on with")
         return _Run(state, Metrics(), None, best, devices=devices)
     path = Path(out) / "metrics.jsonl"
-    if checkpoints.latest() is None:
-        return _Run(state, Metrics(path), checkpoints, best, devices=devices)
-    if not resume:
+    if checkpoints.latest() is not None and not resume:
         raise FileExistsError(f"fit: {out} holds a run already; pass resume=True to go on with it, or another folder")
-    tree, record = checkpoints.restore({"state": state, "best": best})
+    try:
+        tree, record = checkpoints.restore({"state": state, "best": best})
+    except FileNotFoundError:  # none was finished
+        checkpoints.forget_after(-1)
+        return _Run(state, Metrics(path), checkpoints, best, devices=devices)
     _check_devices(out, record.get("devices", 1), devices)
+    checkpoints.forget_after(int(tree["state"].step))
     run = _Run(tree["state"], Metrics.resume(path, record["lines"]), checkpoints, tree["best"], devices=devices)
     for name in _REMEMBERED:
         setattr(run, name, record[name])

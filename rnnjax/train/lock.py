@@ -1,0 +1,76 @@
+"""One run at a time in a folder: a lock that the kernel releases when its owner ends, however it ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+LOCK = ".lock"
+
+
+class Busy(OSError):
+    """Another process is writing to the folder."""
+
+
+class Lock:
+    """``with Lock(folder):`` no other process gets it meanwhile. A process that has it gets it again.
+
+    Raises: Busy naming the folder and the process that has it; OSError if the folder cannot be written. Where the system
+    knows no such locks (Windows, some network file systems) nothing is locked.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> Lock:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / LOCK
+        while True:
+            file = path.open("a+", encoding="utf-8")
+            try:
+                had = _take(file)
+            except BlockingIOError:
+                self._refuse(file)
+                return self
+            if not had:
+                file.close()
+                return self
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # its last owner may remove it
+                file.write(str(os.getpid()))
+                file.flush()
+                self._file = file
+                return self
+            file.close()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._file is not None:
+            (self.folder / LOCK).unlink(missing_ok=True)
+            self._file.close()  # and with it the lock
+
+    def _refuse(self, file: IO[str]) -> None:
+        """Raises: Busy unless this process itself has the lock."""
+        with file:
+            file.seek(0)
+            owner = file.read().strip()
+        if owner != str(os.getpid()):
+            raise Busy(
+                f"{self.folder} is being written by another run (process {owner or 'unknown'}); wait until it has ended, "
+                "or give another folder"
+            )
+
+
+def _take(file: IO[str]) -> bool:
+    """Whether the lock is had now; False where there are no such locks. Raises: BlockingIOError where another has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ImportError, OSError):
+        return False
+    file.truncate(0)
+    return True

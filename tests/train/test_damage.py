@@ -1,0 +1,146 @@
+"""Damaged checkpoints never go on wrong; one run at a time in a folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from train import problem
+
+from rnnjax.train import Checkpoints, Damaged
+from rnnjax.train.lock import Busy, Lock
+
+LIKE = {"params": {"w": np.arange(40.0, dtype="float32"), "b": np.ones((3, 2), "float32")}, "n": np.int32(3)}
+
+
+def tree(step: int):
+    return jax.tree.map(lambda a: a + step, LIKE)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """Two checkpoints, of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("written")
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2):
+        checkpoints.save(step, tree(step), {"at": step})
+    checkpoints.close()
+    return folder
+
+
+def flip(path: Path, at: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at] ^= 0x10
+    path.write_bytes(content)
+
+
+HARM = {
+    "flipped": lambda path: flip(path, path.stat().st_size // 2),
+    "flipped at its end": lambda path: flip(path, path.stat().st_size - 1),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "emptied": lambda path: path.write_bytes(b""),
+    "removed": lambda path: path.unlink(),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+}
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize(
+    "harm", [h if h in ("flipped", "removed") else pytest.param(h, marks=pytest.mark.slow) for h in HARM]
+)
+def test_each_file_of_a_checkpoint_damaged(written, tmp_path, harm):
+    """The one before is used, and a warning names the file."""
+    for number, name in enumerate(files_of(written / "2")):
+        here = tmp_path / str(number)
+        shutil.copytree(written, here)
+        path = here / "2" / name
+        if not path.stat().st_size and harm != "removed" and harm != "longer":
+            continue  # there is nothing to damage
+        HARM[harm](path)
+        checkpoints = Checkpoints(here)
+        with pytest.warns(RuntimeWarning, match=f"going on from step 1, as .*{name.name.replace('.', '[.]')}"):
+            found, record = checkpoints.restore(LIKE)
+        checkpoints.close()
+        assert record == {"at": 1}
+        jax.tree.map(np.testing.assert_array_equal, found, tree(1))
+
+
+def test_a_strange_file_in_a_checkpoint(written, tmp_path):
+    shutil.copytree(written, tmp_path / "run")
+    (tmp_path / "run" / "2" / "state" / "strange").write_text("?")
+    checkpoints = Checkpoints(tmp_path / "run")
+    with pytest.warns(RuntimeWarning, match="strange was not there"):
+        assert checkpoints.restore(LIKE)[1] == {"at": 1}
+    checkpoints.close()
+
+
+def test_no_checkpoint_is_whole(written, tmp_path):
+    shutil.copytree(written, tmp_path / "run")
+    for step in "12":
+        flip(max((tmp_path / "run" / step).rglob("*"), key=lambda path: path.is_file() and path.stat().st_size), 5)
+    checkpoints = Checkpoints(tmp_path / "run")
+    with pytest.raises(Damaged, match="no checkpoint in .* is whole: .* is not what was written; put the files back"):
+        checkpoints.restore(LIKE)
+    checkpoints.close()
+
+
+def test_a_run_goes_on_from_the_checkpoint_before(tmp_path):
+    """Bit for bit what it would have been; the damaged one is written anew."""
+    whole = problem.fit(out=tmp_path / "whole")
+    problem.fit(out=tmp_path / "run", steps=30)
+    newest = max((tmp_path / "run" / "checkpoints").glob("[0-9]*"), key=lambda path: int(path.name))
+    flip(max(newest.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size), 40)
+    with pytest.warns(RuntimeWarning, match="going on from step"):
+        again = problem.fit(out=tmp_path / "run", resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.state.params, again.state.params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        checkpoints = Checkpoints(tmp_path / "run" / "checkpoints")
+        assert checkpoints.whole() == 45
+        checkpoints.close()
+
+
+def test_killed_before_the_digest_of_the_first_checkpoint(tmp_path):
+    """It was not finished: the run starts anew."""
+    whole = problem.fit(out=tmp_path / "whole", steps=12)
+    problem.fit(out=tmp_path / "run", steps=6)
+    (tmp_path / "run" / "checkpoints" / "6" / "sha256.txt").unlink()
+    again = problem.fit(out=tmp_path / "run", steps=12, resume=True)
+    jax.tree.map(np.testing.assert_array_equal, whole.state.params, again.state.params)
+
+
+HOLDER = """
+import sys
+from rnnjax.train.lock import Lock
+with Lock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_run_at_a_time_in_a_folder(tmp_path):
+    """A sentence for who comes second; when the owner dies, however it dies, the folder is free."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None and owner.stdout.readline() == "held\n"
+    with pytest.raises(
+        Busy, match=f"another run .process {owner.pid}.; wait until it has ended, or give another folder"
+    ):
+        problem.fit(out=tmp_path)
+    assert os.listdir(tmp_path) == [".lock"]
+    owner.kill()
+    owner.communicate()
+    with Lock(tmp_path), Lock(tmp_path):  # and again by the same process
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert os.listdir(tmp_path) == []
