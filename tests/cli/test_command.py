@@ -150,7 +150,11 @@ def test_stopped_in_the_middle_and_resumed_equals_left_alone(how, long_run, tmp_
         command("train", "--out", out, *flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / "20" / "sha256.txt").exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not (out / "checkpoints" / "20" / "sha256.txt").exists()
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.002)
     process.send_signal(how)
     said, errors = process.communicate(timeout=120)

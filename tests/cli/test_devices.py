@@ -91,7 +91,11 @@ def test_interrupted_on_two_devices_and_resumed_on_one_core(on_two, text_file, t
     out = tmp_path / "run"
     process = train("--data", text_file, "--out", out, *SMALL, "--devices", 2)
     deadline = time.monotonic() + 120
-    while not (out / "checkpoints" / "20" / "sha256.txt").exists() and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not (out / "checkpoints" / "20" / "sha256.txt").exists()
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
