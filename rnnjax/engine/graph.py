@@ -103,6 +103,18 @@ def evaluate(eqns: Iterable[Eqn], env: dict[Var, Any]) -> None:
         env.update(zip(eqn.outs, run_eqn(eqn, [read(env, a) for a in eqn.ins]), strict=True))
 
 
+def checked(graph: Graph) -> Graph:
+    """The same graph. Raises AssertionError where a value is made twice, or read before it is made."""
+    known = {*graph.consts, *graph.ins}
+    assert len(known) == len(graph.consts) + len(graph.ins), "an input comes twice"
+    for eqn in graph.eqns:
+        assert known.issuperset(variables(eqn.ins)), f"{eqn.name} reads what is not made yet"
+        assert len({*eqn.outs} - known) == len(eqn.outs), f"{eqn.name} makes a value again"
+        known.update(eqn.outs)
+    assert known.issuperset(variables(graph.outs)), "an output is not made"
+    return graph
+
+
 def alive(eqns: list[Eqn], wanted: Iterable[Atom], stop: frozenset | set = frozenset()) -> list[Eqn]:
     """The equations that `wanted` needs, in order; values in `stop` are given. All equations here are pure."""
     need = set(variables(wanted)) - stop

@@ -18,19 +18,32 @@ from typing import Any
 from jax import lax
 
 from rnnjax import _jax
-from rnnjax.engine.graph import Atom, Eqn, Graph, Var, alive, is_var, part_shape, producers, split_eqn, users, variables
+from rnnjax.engine.graph import (
+    Atom,
+    Eqn,
+    Graph,
+    Var,
+    alive,
+    checked,
+    is_var,
+    part_shape,
+    producers,
+    split_eqn,
+    users,
+    variables,
+)
 from rnnjax.engine.join import join_products
 from rnnjax.engine.sort import assign_levels
 
 
 def rewrite(graph: Graph, num_carry: int, join: bool) -> Graph:
     """All rewrites, in order. `join`: make one product of those that read the same operand."""
-    graph = slices_to_splits(graph)
-    graph = open_concats(graph, assign_levels(graph, num_carry))
+    graph = checked(slices_to_splits(checked(graph)))
+    graph = checked(open_concats(graph, assign_levels(graph, num_carry)))
     if join:
-        graph = join_products(graph, num_carry, assign_levels(graph, num_carry))
-    graph = push_splits(graph, assign_levels(graph, num_carry))
-    return part_gates(graph, assign_levels(graph, num_carry))
+        graph = checked(join_products(graph, num_carry, assign_levels(graph, num_carry)))
+    graph = checked(push_splits(graph, assign_levels(graph, num_carry)))
+    return checked(part_gates(graph, assign_levels(graph, num_carry)))
 
 
 # --- several slices of one array are one split
