@@ -85,9 +85,9 @@ def fused_rows(s: Sorted, plan: Plan) -> list[Row]:
     """Every product of the body, in the order of the stages."""
     rows = [row(e, "once", "needs constants only") for e in s.once if e.name in PRODUCTS]
     rows += [row(e, "hoisted", "does not need the carry") for e in s.ahead if e.name in PRODUCTS]
-    deferred = {id(u.eqn): u for u in plan.taps.uses} if plan.taps else {}
+    deferred = {u.eqn for u in plan.taps.uses} if plan.taps else set()
     for eqn in s.loop:
-        if id(eqn) in deferred and eqn.name != "mul":
+        if eqn in deferred and eqn.name != "mul":
             rows.append(row(eqn, "deferred", "constant operand: one gradient product after the reverse loop"))
         elif eqn.name in PRODUCTS:
             rows.append(row(eqn, "left", why_left(eqn, s)))

@@ -37,7 +37,7 @@ Atom = Any  # Var, or a jax Literal
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Eqn:
     """`outs = primitive(*ins, **params)`; a product with `low` set runs on operands of that dtype."""
 
@@ -57,7 +57,7 @@ class Eqn:
         return dataclasses.replace(self, ins=ins, outs=outs)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Graph:
     """`outs` from `ins` and `consts` (a value for each constant) by `eqns` in order."""
 

@@ -21,20 +21,20 @@ def join_products(graph: Graph, num_carry: int, level: dict[Var, int]) -> Graph:
     """Join products that read the same operand and are wanted for the same end (the next carry, or outputs alone)."""
     once = [e for e in graph.eqns if not e.outs or all(level[v] == 0 for v in e.outs)]
     rest = [e for e in graph.eqns if e.outs and any(level[v] > 0 for v in e.outs)]
-    needed = set(map(id, alive(rest, graph.outs[:num_carry])))
+    needed = set(alive(rest, graph.outs[:num_carry]))
     groups: dict[Any, list[Eqn]] = {}
     for eqn in rest:
         if (form := joinable(eqn, level)) is not None:
-            groups.setdefault((*form, id(eqn) in needed), []).append(eqn)
+            groups.setdefault((*form, eqn in needed), []).append(eqn)
     read_by = users(rest)
     given = {v for v in graph.outs if is_var(v)}
-    replaced: dict[int, list[Eqn]] = {}
+    replaced: dict[Eqn, list[Eqn]] = {}
     for form, eqns in groups.items():
         if len({e.ins[form[1]] for e in eqns}) > 1:  # the weights differ
             joined, cut = join(eqns, form[1], read_by, given, level)
-            replaced.update({id(e): [] for e in [*eqns, *cut]})
-            replaced[id(eqns[0])] = joined
-    return dataclasses.replace(graph, eqns=once + [new for e in rest for new in replaced.get(id(e), [e])])
+            replaced.update({e: [] for e in [*eqns, *cut]})
+            replaced[eqns[0]] = joined
+    return dataclasses.replace(graph, eqns=once + [new for e in rest for new in replaced.get(e, [e])])
 
 
 def joinable(eqn: Eqn, level: dict[Var, int]) -> tuple | None:

@@ -32,7 +32,7 @@ from rnnjax.engine.taps import Taps, run_tapped
 from rnnjax.engine.trace import to_graph
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Interface:
     """What a loop reads and gives, apart from its carry."""
 
@@ -41,7 +41,7 @@ class Interface:
     emit: list[Var]  # values stacked over time
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Live:
     """What has a tangent in one call of the rule."""
 
@@ -50,7 +50,7 @@ class Live:
     plain1: list[Var]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Linear:
     """One step, split. All values are variables of one graph of the step and its tangent."""
 
@@ -73,7 +73,7 @@ class Linear:
     dot_emit: list[Atom]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Step:
     """One step and its tangent, traced."""
 

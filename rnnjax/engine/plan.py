@@ -81,7 +81,7 @@ def check_fuse(who: str, fuse: Any) -> None:
         raise ValueError(f"{who}: fuse must be one of {MODES} or a plan of rj.tune, got {fuse!r}")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What to run. `taps` is None where `lax.scan` runs as it is; `reason` says why. `unknown`: a form that this library
     has not met. `source`: where the way comes from, if it was tuned; `misfit`: what speaks against a tuned plan here."""
@@ -130,9 +130,8 @@ def tuned_plan(traced: Traced, tuned: Tuned, matmul_dtype: Any) -> Plan:
         misfit = f"the plan was tuned for {tuned.made_for}, got {in_words(*types_of(traced))}"
         return dataclasses.replace(make_plan(traced, True, matmul_dtype), misfit=misfit)
     plan = make_plan(traced, tuned.fuse, matmul_dtype)
-    if tuned.fuse is False:
-        plan.reason = "as tuned"
-    return dataclasses.replace(plan, ways=tuned.ways, source=f"rj.tune: {tuned}")
+    reason = "as tuned" if tuned.fuse is False else plan.reason
+    return dataclasses.replace(plan, reason=reason, ways=tuned.ways, source=f"rj.tune: {tuned}")
 
 
 def decide(traced: Traced, graph: Graph, fuse: bool | str, matmul_dtype: Any) -> Plan:

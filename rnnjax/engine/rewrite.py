@@ -67,7 +67,7 @@ def slices_to_splits(graph: Graph) -> Graph:
     for eqn in graph.eqns:
         if (at := slice_range(eqn)) is not None:
             found.setdefault(at[:2], []).append((at[2], at[3], eqn))
-    replaced: dict[int, Eqn | None] = {}
+    replaced: dict[Eqn, Eqn | None] = {}
     for (var, axis), slices in found.items():
         slices.sort(key=lambda s: s[:2])
         apart = all(a[1] <= b[0] for a, b in zip(slices, slices[1:], strict=False))
@@ -77,10 +77,10 @@ def slices_to_splits(graph: Graph) -> Graph:
         outs = [var.reshaped(part_shape(var, axis, b - a)) for a, b in zip(cuts, cuts[1:], strict=False)]
         for start, _, eqn in slices:
             outs[cuts.index(start)] = eqn.outs[0]
-            replaced[id(eqn)] = None
-        first = next(e for e in graph.eqns if id(e) in {id(s[2]) for s in slices})
-        replaced[id(first)] = split_eqn(var, [v.shape[axis] for v in outs], axis, outs)
-    eqns = [new for e in graph.eqns if (new := replaced.get(id(e), e)) is not None]
+            replaced[eqn] = None
+        first = next(e for e in graph.eqns if e in {s[2] for s in slices})
+        replaced[first] = split_eqn(var, [v.shape[axis] for v in outs], axis, outs)
+    eqns = [new for e in graph.eqns if (new := replaced.get(e, e)) is not None]
     return dataclasses.replace(graph, eqns=eqns)
 
 
@@ -217,7 +217,7 @@ class Pusher:
 def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], bool]) -> list[Eqn]:
     """`split(x @ W)` as `x @ split(W)`, where nothing else reads the product: no wide array is made and copied apart."""
     read_by, made = users(eqns), producers(eqns)
-    parts: dict[int, list[Eqn]] = {}
+    parts: dict[Eqn, list[Eqn]] = {}
     for eqn in eqns:
         product = made.get(eqn.ins[0]) if eqn.name == "split" else None
         if product is None or product.name != "dot_general" or eqn.ins[0] in keep or len(read_by[eqn.ins[0]]) > 1:
@@ -226,9 +226,9 @@ def narrow_products(eqns: list[Eqn], keep: set[Var], constant: Callable[[Var], b
             axis, n = side
             cut = split_eqn(product.ins[n], _jax.split_form(eqn.params)[0], axis)
             pairs = [(product.ins[0], w) if n == 1 else (w, product.ins[1]) for w in cut.outs]
-            parts[id(product)] = []
-            parts[id(eqn)] = [cut, *(product.like(list(p), [v]) for p, v in zip(pairs, eqn.outs, strict=True))]
-    return [new for e in eqns for new in parts.get(id(e), [e])]
+            parts[product] = []
+            parts[eqn] = [cut, *(product.like(list(p), [v]) for p, v in zip(pairs, eqn.outs, strict=True))]
+    return [new for e in eqns for new in parts.get(e, [e])]
 
 
 def part_gates(graph: Graph, level: dict[Var, int]) -> Graph:

@@ -77,7 +77,6 @@ def interface(s: Sorted, taps: Taps) -> Interface:
     made = {v for e in s.loop for v in e.outs} | set(s.carry)
     reads = [a for e in s.loop for a in e.ins]
     used = dict.fromkeys(variables([*reads, *s.carry_out]))
-    taps.plain |= {v for v in variables(s.carry_out) if s.level[v] < 2}
     out = dict.fromkeys(variables([*s.ys, *(a for e in s.after for a in e.ins)]))
     need1 = [v for v in used if s.level[v] == 1]
     used.update(dict.fromkeys(v for e in alive(s.ahead, need1) for v in variables(e.ins)))
@@ -96,7 +95,7 @@ def finish(s: Sorted, face: Interface, env: dict, xs: list, stacks: list, length
     return [over_time(a, {v: inner[v] for v in stacked}, env, length) for a in s.ys]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Loop:
     """The loop with its derivative rule; called with constants, xs and the carry, all flat lists."""
 

@@ -32,7 +32,7 @@ ELEMENTWISE_COSTLY = frozenset(
 )
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Sorted:
     """The body, sorted. `level` of a value says when it is known (0, 1 or 2)."""
 
@@ -128,20 +128,20 @@ def split_readout(
 ) -> tuple[list[Eqn], list[Eqn]]:
     """(the loop, what can wait until after it). Waits when a product is among it and little more must be stored."""
     stays = alive(loop, graph.outs[:num_carry])
-    kept = set(map(id, stays))
-    rest = [e for e in loop if id(e) not in kept]
+    kept = set(stays)
+    rest = [e for e in loop if e not in kept]
     while True:  # what must stay drags along what it reads
         held = [e for e in rest if not may_run_at_once(e)]
         if not held:
             break
-        kept |= {id(e) for e in alive(loop, [v for e in held for v in e.outs])}
-        rest = [e for e in loop if id(e) not in kept]
+        kept.update(alive(loop, [v for e in held for v in e.outs]))
+        rest = [e for e in loop if e not in kept]
     products = [e for e in rest if e.name in PRODUCTS]
     if not rest or not (products or everything):
         return loop, []
     if not everything and not readout_pays(rest, graph, num_carry, level):
         return loop, []
-    return [e for e in loop if id(e) in kept], rest
+    return [e for e in loop if e in kept], rest
 
 
 def readout_pays(rest: list[Eqn], graph: Graph, num_carry: int, level: dict[Var, int]) -> bool:

@@ -12,7 +12,7 @@ from rnnjax.engine.graph import Var, evaluate, is_var, read, variables
 from rnnjax.engine.linear import Linear
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Store:
     """What the forward loop stacks. A carry is its own output of the step before: it is stored once, and shifted."""
 

@@ -17,7 +17,7 @@ from rnnjax.engine.sort import Sorted
 from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Tangents:
     """The tangents of one call of the rule: only those that are there."""
 

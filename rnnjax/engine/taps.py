@@ -33,7 +33,7 @@ SUMS = {"add": 1, "add_any": 1, "sub": -1}
 Terms = list[tuple[int, Var]]  # signed; each a constant, a hoisted value, or an output of a use
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Use:
     """An equation that reads constants; `pieces` are its outputs, or those of the split that follows it."""
 
@@ -47,7 +47,7 @@ class Use:
         return [v for v in variables(self.eqn.ins) if v not in self.weights]
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Sum:
     """`out = sum(sign * leaf)`; `taken` are the leaves that are pieces of a use."""
 
@@ -60,7 +60,7 @@ class Sum:
         return self.eqn.outs[0]
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tap:
     """The tangent to add at `point`: the sum of `terms`, and side by side along `axis` the sums of each of `columns`."""
 
@@ -75,14 +75,14 @@ class Tap:
         return [v for terms in (self.terms, *self.columns) for _, v in terms]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Taps:
     """All taps of a loop, and the constants and hoisted values that the loop still reads otherwise (`plain`)."""
 
     uses: list[Use]
     taps: list[Tap]
     plain: set[Var]
-    quiet: dict[int, set[Var]]  # by id of an equation in a use or sum: what it reads by way of a tap
+    served: dict[Eqn, set[Var]]  # what an equation in a use or sum reads by way of a tap
 
 
 def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
@@ -91,10 +91,10 @@ def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
     given = set(variables([*s.graph.outs, *(v for e in s.after for v in e.ins)]))
     uses = [u for e in s.loop if (u := as_use(e, s, read_by, given)) is not None and wanted(e)]
     sums, inside = find_sums(s, read_by, given, {v for u in uses for v in u.pieces})
-    quiet = inside | {id(u.eqn): set(u.weights) for u in uses}
-    reads = [v for e in s.loop for v in variables(e.ins) if v not in quiet.get(id(e), ())]
-    plain = {v for v in reads if s.level[v] < 2}
-    return Taps(uses, place_taps(s, uses, sums), plain, quiet)
+    served = inside | {u.eqn: set(u.weights) for u in uses}
+    reads = [v for e in s.loop for v in variables(e.ins) if v not in served.get(e, ())]
+    plain = {v for v in [*reads, *variables(s.carry_out)] if s.level[v] < 2}
+    return Taps(uses, place_taps(s, uses, sums), plain, served)
 
 
 def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) -> Use | None:
@@ -110,7 +110,7 @@ def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) 
     return Use(eqn, weights, None, eqn.outs)
 
 
-def find_sums(s: Sorted, read_by: dict, given: set[Var], pieces: set[Var]) -> tuple[list[Sum], dict[int, set[Var]]]:
+def find_sums(s: Sorted, read_by: dict, given: set[Var], pieces: set[Var]) -> tuple[list[Sum], dict[Eqn, set[Var]]]:
     """(the sums worth a tap, what each equation in them reads by way of it)."""
     made = producers(s.loop)
 
@@ -142,7 +142,7 @@ def find_sums(s: Sorted, read_by: dict, given: set[Var], pieces: set[Var]) -> tu
         taken = {v for _, v in parts if is_var(v) and v in pieces and len(read_by[v]) == 1 and v not in given}
         if taken or any(is_var(v) and s.level[v] < 2 for _, v in parts):
             sums.append(Sum(eqn, parts, taken))
-            inside |= {id(e): {v for v in variables(e.ins) if s.level[v] < 2} for e in seen}
+            inside |= {e: {v for v in variables(e.ins) if s.level[v] < 2} for e in seen}
     return sums, inside
 
 
@@ -210,8 +210,8 @@ def _tapped_jvp(primals, tangents):
 def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict[Var, jax.Array]) -> None:
     """Run the loop's equations with taps; uses and sums read constants and hoisted values from `held`."""
     for eqn in loop:
-        quiet = taps.quiet.get(id(eqn), ())
-        values = [held[a] if is_var(a) and a in quiet else read(env, a) for a in eqn.ins]
+        served = taps.served.get(eqn, ())
+        values = [held[a] if is_var(a) and a in served else read(env, a) for a in eqn.ins]
         out = run_eqn(eqn, values)
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 

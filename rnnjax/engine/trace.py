@@ -16,7 +16,7 @@ INLINED = frozenset({"jit", "pjit", "closed_call", "core_closed_call"})
 APART = frozenset({"pvary"})  # one equation for several values that have nothing to do with each other
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Traced:
     """One `lax.scan` call, traced: what it would run, and the pieces to run it otherwise."""
 
