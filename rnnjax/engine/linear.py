@@ -36,8 +36,8 @@ from rnnjax.engine.trace import to_graph
 class Interface:
     """What a loop reads and gives, apart from its carry."""
 
-    need0: list[Var]  # constants
-    need1: list[Var]  # hoisted values and xs
+    constants: list[Var]
+    per_step: list[Var]  # hoisted values and xs
     emit: list[Var]  # values stacked over time
 
 
@@ -46,8 +46,8 @@ class Live:
     """What has a tangent in one call of the rule."""
 
     taps: list[Var]
-    plain0: list[Var]
-    plain1: list[Var]
+    plain_constants: list[Var]
+    plain_per_step: list[Var]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Linear:
     """One step, split. All values are variables of one graph of the step and its tangent."""
 
     graph: Graph
-    consts: list[Var]  # as Interface.need0
+    consts: list[Var]  # as Interface.constants
     carry: list[Var]
-    hoisted: list[Var]  # as Interface.need1
-    dots: list[list[Var]]  # tangents of the float carry, the taps, plain0, plain1
+    hoisted: list[Var]  # as Interface.per_step
+    dots: list[list[Var]]  # tangents of the float carry, the taps, plain_constants, plain_per_step
     once: list[Eqn]
     forward: list[Eqn]
     keep: list[Atom]  # what the forward loop stacks: what is emitted and what the rest is made of
@@ -85,7 +85,15 @@ class Step:
 def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Step:
     """Trace one step and its tangent."""
     floats = [n for n, v in enumerate(s.carry) if is_float(v)]
-    groups = [face.need0, s.carry, face.need1, [s.carry[n] for n in floats], live.taps, live.plain0, live.plain1]
+    groups = [
+        face.constants,
+        s.carry,
+        face.per_step,
+        [s.carry[n] for n in floats],
+        live.taps,
+        live.plain_constants,
+        live.plain_per_step,
+    ]
     step = make_step(s, taps, face, live, operands, floats)
     closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[v.aval for v in g] for g in groups])
     graph = to_graph(closed)
@@ -105,11 +113,11 @@ def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list
     float_emit = [n for n, v in enumerate(face.emit) if is_float(v)]
 
     def step(consts, carry, hoisted, dcarry, dtaps, d0, d1):
-        held = dict(zip([*face.need0, *face.need1], [*consts, *hoisted], strict=True))
+        held = dict(zip([*face.constants, *face.per_step], [*consts, *hoisted], strict=True))
 
         def primal(cf, tap, p0, p1):
             env = {**held, **dict(zip(s.carry, carry, strict=True))}
-            names = [*(s.carry[n] for n in floats), *live.plain0, *live.plain1]
+            names = [*(s.carry[n] for n in floats), *live.plain_constants, *live.plain_per_step]
             env.update(zip(names, [*cf, *p0, *p1], strict=True))
             run_tapped(s.loop, taps, env, held, dict(zip(live.taps, tap, strict=True)))
             all_carry = [jnp.asarray(read(env, a)) for a in s.carry_out]
@@ -118,7 +126,12 @@ def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list
             return ([all_carry[n] for n in floats], [all_emit[n] for n in float_emit]), aux
 
         zeros = [_jax.zeros(v.aval) for v in live.taps]
-        at = [carry[n] for n in floats], zeros, [held[v] for v in live.plain0], [held[v] for v in live.plain1]
+        at = (
+            [carry[n] for n in floats],
+            zeros,
+            [held[v] for v in live.plain_constants],
+            [held[v] for v in live.plain_per_step],
+        )
         _, lin, aux = jax.linearize(primal, *at, has_aux=True)
         return *aux, *lin(dcarry, dtaps, d0, d1)
 

@@ -68,7 +68,7 @@ def run(s: Sorted, taps: Taps, init: list, xs: list, time: Time, ways: Ways) -> 
     face = interface(s, taps)
     if any(map(_jax.partitioned, [*s.graph.consts.values(), *xs, *init])):
         ways = Ways(ways.forward or Schedule(), ways.gradient or Schedule())  # blocks would sum over devices once each
-    carry, stacks = Loop(s, taps, face, time, ways)([env[v] for v in face.need0], xs, init)
+    carry, stacks = Loop(s, taps, face, time, ways)([env[v] for v in face.constants], xs, init)
     return [*carry, *finish(s, face, env, xs, stacks, time.length)]
 
 
@@ -78,9 +78,9 @@ def interface(s: Sorted, taps: Taps) -> Interface:
     reads = [a for e in s.loop for a in e.ins]
     used = dict.fromkeys(variables([*reads, *s.carry_out]))
     out = dict.fromkeys(variables([*s.ys, *(a for e in s.after for a in e.ins)]))
-    need1 = [v for v in used if s.level[v] == 1]
-    used.update(dict.fromkeys(v for e in alive(s.ahead, need1) for v in variables(e.ins)))
-    return Interface([v for v in used if s.level[v] == 0], need1, [v for v in out if v in made])
+    per_step = [v for v in used if s.level[v] == 1]
+    used.update(dict.fromkeys(v for e in alive(s.ahead, per_step) for v in variables(e.ins)))
+    return Interface([v for v in used if s.level[v] == 0], per_step, [v for v in out if v in made])
 
 
 def finish(s: Sorted, face: Interface, env: dict, xs: list, stacks: list, length: int) -> list:
@@ -120,12 +120,12 @@ class Loop:
         return loop(consts, xs, init)
 
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
-        known = dict(zip(self.face.need0, consts, strict=True))
+        known = dict(zip(self.face.constants, consts, strict=True))
         way = self.ways.forward or forward_schedule(self.s, self.face, self.time.length)
         time = dataclasses.replace(self.time, blocks=way.blocks)
 
         def step(carry, hoisted):
-            env = {**known, **dict(zip([*self.s.carry, *self.face.need1], [*carry, *hoisted], strict=True))}
+            env = {**known, **dict(zip([*self.s.carry, *self.face.per_step], [*carry, *hoisted], strict=True))}
             evaluate(self.s.loop, env)
             return [jnp.asarray(read(env, a)) for a in self.s.carry_out], [env[v] for v in self.face.emit]
 
@@ -138,17 +138,17 @@ class Loop:
         self, step: Callable, carry: Any, xs: list, known: dict, time: Time, hoisting: bool, keep: list[int]
     ) -> tuple[Any, Any, list]:
         """`step(carry, hoisted values)` over one block: (carry, ys, the stacks of those hoisted values in `keep`)."""
-        need1 = self.face.need1
+        per_step = self.face.per_step
         if hoisting:
-            hoisted = hoist(self.s, need1, known, xs)
+            hoisted = hoist(self.s, per_step, known, xs)
             return *time.scan(step, carry, hoisted), [hoisted[n] for n in keep]
-        ahead = alive(self.s.ahead, need1)
+        ahead = alive(self.s.ahead, per_step)
 
         def whole(carry, x):
             env = {**known, **dict(zip(self.s.xs, x, strict=True))}
             evaluate(ahead, env)
-            carry, ys = step(carry, [env[v] for v in need1])
-            return carry, (ys, [env[need1[n]] for n in keep])
+            carry, ys = step(carry, [env[v] for v in per_step])
+            return carry, (ys, [env[per_step[n]] for n in keep])
 
         carry, (ys, hoisted) = time.scan(whole, carry, xs)
         return carry, ys, hoisted
@@ -167,7 +167,7 @@ class Loop:
         """Outputs and their tangents, by a forward loop and a linear one."""
         consts, xs, init = primals
         time = dataclasses.replace(self.time, blocks=way.blocks)
-        known = dict(zip(self.face.need0, consts, strict=True))
+        known = dict(zip(self.face.constants, consts, strict=True))
         values = {**step.graph.consts, **dict(zip(step.consts, consts, strict=True))}
         evaluate(step.once, values)
         store = Store.of(step, values)
@@ -183,14 +183,19 @@ class Loop:
 
         def linear(dcarry, given, starts):
             (xs, stacks), dxs = given
-            hoisted = hoist(self.s, self.face.need1, known, xs) if step.replay else []
+            hoisted = hoist(self.s, self.face.per_step, known, xs) if step.replay else []
             stacked = store.read(stacks, starts, dict(zip(step.hoisted, hoisted, strict=False)), time)
             held = lambda a: over_time(a, stacked, values, time.steps)
             d1 = dot.hoisted(known, xs, dxs)
             here = {**known, **dict(zip(dot.operands, [held(a) for a in step.operands], strict=True))}
-            here.update({v: stacked[w] for v, w in zip(self.face.need1, step.hoisted, strict=True) if w in stacked})
+            here.update({v: stacked[w] for v, w in zip(self.face.per_step, step.hoisted, strict=True) if w in stacked})
             dtaps = dot.make_taps(d1, here, time.steps)
-            dots = [dcarry, dtaps, [dot.consts[v] for v in dot.live.plain0], [d1[v] for v in dot.live.plain1]]
+            dots = [
+                dcarry,
+                dtaps,
+                [dot.consts[v] for v in dot.live.plain_constants],
+                [d1[v] for v in dot.live.plain_per_step],
+            ]
             return *run_linear(step, values, [held(v) for v in step.store], dots, time), ()
 
         if time.blocks > 1:

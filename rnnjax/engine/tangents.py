@@ -34,9 +34,9 @@ class Tangents:
     @classmethod
     def of(cls, s: Sorted, every: Taps, face: Interface, d0: list, dxs: list) -> Tangents:
         """`d0`, `dxs`: tangents of the constants and the inputs of the loop, symbolic zeros among them."""
-        consts, xs = perturbed(face.need0, d0), perturbed(s.xs, dxs)
+        consts, xs = perturbed(face.constants, d0), perturbed(s.xs, dxs)
         reach = depends(s.ahead, [*consts, *xs])
-        read = dict.fromkeys([*face.need1, *(v for t in every.taps for v in t.sources)])
+        read = dict.fromkeys([*face.per_step, *(v for t in every.taps for v in t.sources)])
         found = {v for v in read if v in reach and s.level[v] == 1 and is_float(v)}
         uses = [u for u in every.uses if any(w in consts for w in u.weights)]
         operands = list(dict.fromkeys(v for u in uses for v in u.operands if s.level[v] > 0))
@@ -44,7 +44,7 @@ class Tangents:
         taps = [t for t in every.taps if any(v in moves for v in t.sources)]
         plain = [v for v in every.plain if v in moves]
         live = Live([t.point for t in taps], [v for v in plain if v in consts], [v for v in plain if v not in consts])
-        asked = {*live.plain1, *(v for t in taps for v in t.sources)}
+        asked = {*live.plain_per_step, *(v for t in taps for v in t.sources)}
         moving = [v for v in read if v in found and v in asked]
         return cls(consts, xs, moving, live, taps, uses, operands, s)
 
