@@ -12,7 +12,7 @@ from rnnjax.cells.families import *
 from rnnjax.engine import explain, scan, tune
 from rnnjax.layers import RNN, Bidirectional, BidirectionalCarry, Sequential
 from rnnjax.protocols import Cell
-from rnnjax.unroll import last_output, unroll
+from rnnjax.sequence import last_output, unroll
 from rnnjax.wrappers import (
     Clip,
     Dropout,

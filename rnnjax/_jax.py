@@ -80,6 +80,35 @@ def equations(jaxpr: Any) -> Iterator:
             yield from equations(sub)
 
 
+CALLS = frozenset(
+    {"jit", "pjit", "closed_call", "core_call", "core_closed_call", "checkpoint", "remat", "remat2"}
+    | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+)
+
+
+def same_results(closed: Any) -> list:
+    """A name for every result of a jaxpr: two results have one name if they are one variable, nested calls inlined."""
+    jaxpr = open_jaxpr(closed)[0]
+    return _named(jaxpr, {v: v for v in jaxpr.invars}, ())
+
+
+def _named(jaxpr: Any, names: dict, path: tuple) -> list:
+    """`names`: of the inputs. `path`: through which calls this jaxpr is reached."""
+    names, known = dict(names), lambda atom: object() if isinstance(atom, Literal) else names.get(atom, (path, atom))
+    for n, eqn in enumerate(jaxpr.eqns):
+        inner = _called(eqn) if eqn.primitive.name in CALLS else None
+        if inner is not None:
+            given = dict(zip(inner.invars, map(known, eqn.invars), strict=True))
+            names.update(zip(eqn.outvars, _named(inner, given, (*path, n)), strict=True))
+    return [known(atom) for atom in jaxpr.outvars]
+
+
+def _called(eqn: Any) -> Any:
+    """The jaxpr that a call runs on its operands as they are; None where there is none such."""
+    fits = lambda j: len(j.invars) == len(eqn.invars) and len(j.outvars) == len(eqn.outvars)
+    return next(filter(fits, sub_jaxprs(eqn.params)), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Loop:
     """What an equation of `scan` says."""

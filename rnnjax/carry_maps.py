@@ -8,6 +8,32 @@ import jax
 import jax.numpy as jnp
 
 
+class CarryChange(NamedTuple):
+    """``carry -> keep * carry + scale * f(before * carry) + shift``, element by element, round any step f of the carry.
+
+    Pytrees of the structure of the carry, each leaf of its shape (with leading time axes, of several steps).
+    Where scale is zero nothing of f comes through, NaN included.
+    """
+
+    before: Any
+    keep: Any
+    scale: Any
+    shift: Any
+
+    def around(self, inner: CarryChange) -> CarryChange:
+        """This change round a step that ``inner`` changes already, as one."""
+        return CarryChange(
+            before=jax.tree.map(jnp.multiply, self.before, inner.before),
+            keep=jax.tree.map(lambda k, s, i, b: k + s * i * b, self.keep, self.scale, inner.keep, self.before),
+            scale=jax.tree.map(jnp.multiply, self.scale, inner.scale),
+            shift=jax.tree.map(lambda s, i, h: s * i + h, self.scale, inner.shift, self.shift),
+        )
+
+    def seen(self, carry: Any) -> Any:
+        """What the step inside sees of a carry."""
+        return jax.tree.map(jnp.multiply, self.before, carry)
+
+
 class Affine(NamedTuple):
     """``carry -> decay * carry + increment``, part by part; one step, or several in a row composed.
 
@@ -29,6 +55,18 @@ class Affine(NamedTuple):
         """The identity where not ``valid``."""
         decay = jax.tree.map(lambda a: jnp.where(lead(valid, a.ndim), a, jnp.ones_like(a)), self.decay)
         return Affine(decay, _zero_unless(valid, self.increment))
+
+    def changed(self, change: CarryChange) -> Affine:
+        """The map with a change of the carry round it, which is one map again. Call it after `fit`."""
+
+        def decayed(a: jax.Array, before: jax.Array, keep: jax.Array, scale: jax.Array) -> jax.Array:
+            return jnp.where(scale == 0, keep, keep + scale * a * before)
+
+        def moved(b: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+            return jnp.where(scale == 0, shift, scale * b + shift)
+
+        decay = jax.tree.map(decayed, self.decay, change.before, change.keep, change.scale)
+        return Affine(decay, jax.tree.map(moved, self.increment, change.scale, change.shift))
 
     def fit(self, carry: Any) -> Affine:
         """In the dtypes of ``carry`` and with all axes: ``[T, *B, ...]`` for increments, ones for missing batch axes."""

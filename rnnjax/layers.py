@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, carry_type, cell, check_choice, layer_names, name_of
 from rnnjax.cells.shared.options import check_fields
-from rnnjax.unroll import unroll as _unroll
+from rnnjax.sequence import unroll as _unroll
 from rnnjax.wrappers.around import check_cell
 
 MERGE: dict[Any, Callable[[Any, Any], Any]] = {
@@ -78,7 +78,8 @@ class Bidirectional:
     cell: reads forward. backward: reads from the end, default a second ``cell`` with parameters of its own.
     merge: "concat" on the last axis, "sum", "mean", "mul", or None for the pair ``(forward, backward)``.
     params: ``{"forward": ..., "backward": ...}``. carry: ``BidirectionalCarry(forward, backward)``.
-    A ``reset`` at t acts before step t in each direction's own order. Keyword arguments: those of `rnnjax.unroll` but ``reverse``.
+    A ``reset`` at t parts step t from step t-1 in both directions: the backward half starts anew before it reads step t-1.
+    Keyword arguments: those of `rnnjax.unroll` but ``reverse``.
     Errors: ValueError for an unknown merge.
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -146,8 +147,8 @@ class Sequential:
 
     layers: tuple[Any, ...]
 
-    def __init__(self, *layers: Any) -> None:
-        object.__setattr__(self, "layers", layers)
+    def __init__(self, *inside: Any, layers: tuple[Any, ...] = ()) -> None:
+        object.__setattr__(self, "layers", inside + tuple(layers))  # by name as `dataclasses.replace` gives them
         self.__post_init__()
 
     def __post_init__(self) -> None:

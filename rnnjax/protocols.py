@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from rnnjax.base import Carry, Key, Params
+from rnnjax.carry_maps import CarryChange
 
 
 @runtime_checkable
@@ -40,6 +41,15 @@ class Cell(Protocol):
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         """One pure step: ``(carry, y)``."""
+        ...
+
+
+@runtime_checkable
+class OwnStart(Protocol):
+    """Anything with a step that knows where to start; a user's bare function does not, and is given a carry."""
+
+    def initial_carry(self, params: Params, x: Any) -> Carry:
+        """The carry before the first step."""
         ...
 
 
@@ -97,6 +107,69 @@ class SeveralLayers(Protocol):
 
 
 @runtime_checkable
+class OneInside(Protocol):
+    """A wrapper round one cell whose carry is that cell's, unchanged: it acts on the input before and on the output after.
+
+    ``inner_key, kept = keys_inside(key)``;
+    ``carry', y = cell_inside()(params_inside(params), carry, input_inside(params, x, kept), inner_key)``;
+    the result is ``carry', output_around(params, x, carry', y, kept)``. `rnnjax.wrappers.around` makes the step of these.
+    The library then runs the cell inside by itself, over the whole sequence or in parallel, and the wrapper round all of it.
+    """
+
+    @property
+    def output_sees_carry(self) -> bool:
+        """Whether `output_around` reads the carry after the step; it is given None otherwise."""
+        ...
+
+    def cell_inside(self) -> Any:
+        """The cell."""
+        ...
+
+    def params_inside(self, params: Params) -> Params:
+        """Its params."""
+        ...
+
+    def keys_inside(self, key: Key) -> tuple[Key, Key]:
+        """The key of the cell inside and the key kept, from the key of one step; None, None for None."""
+        ...
+
+    def input_inside(self, params: Params, x: Any, key: Key) -> Any:
+        """What the cell inside reads. key: the one kept."""
+        ...
+
+    def output_around(self, params: Params, x: Any, carry: Carry | None, y: Any, key: Key) -> Any:
+        """The output, from the wrapper's own x and the output y of the cell inside. key: the one kept."""
+        ...
+
+
+@runtime_checkable
+class CarryAround(OneInside, Protocol):
+    """A wrapper round one cell that changes its carry element by element, before the step and after it.
+
+    ``carry' = keep * carry + scale * f(before * carry) + shift``, f the step of the cell inside on the carry alone. Where f is affine
+    in the carry this is too, so that ``method="associative"`` takes it. All of `OneInside` holds but for the carry and for
+    outputs that follow it.
+    """
+
+    def changes_carry(self, noisy: bool) -> bool:
+        """Whether a step changes the carry at all. noisy: whether it has a key."""
+        ...
+
+    def carry_change(self, params: Params, key: Key, carry: Carry) -> CarryChange:
+        """The change of one step. key: the one kept. carry: one of this structure and these shapes, whose values do not count."""
+        ...
+
+
+@runtime_checkable
+class NormalisedInside(Protocol):
+    """A cell that can normalise its own gates (`rnnjax.LayerNorm`)."""
+
+    def with_layer_norm(self) -> Any:
+        """The same cell that does."""
+        ...
+
+
+@runtime_checkable
 class LinearInTime(Protocol):
     """A cell whose step is a map of the carry that composes, chosen by x alone, and an output from the carry after it.
 
@@ -144,9 +217,11 @@ def input_axes(cell: Any) -> int:
 
 
 def is_linear(cell: Any) -> bool:
-    """Whether ``method="associative"`` takes this cell."""
+    """Whether ``method="associative"`` takes this cell: it is linear in time, or all that it wraps or stacks is."""
     if isinstance(cell, SeveralLayers):
         return all(map(is_linear, cell.layers_inside()))
+    if isinstance(cell, OneInside):
+        return is_linear(cell.cell_inside())
     return isinstance(cell, InChunks) or (isinstance(cell, LinearInTime) and cell.linear_in_time)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from rnnjax.base import Carry, Params, call_step, name_of
 from rnnjax.protocols import input_axes
-from rnnjax.unroll import unroll
+from rnnjax.sequence import unroll
 
 STEPS = 4
 

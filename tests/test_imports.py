@@ -15,7 +15,7 @@ LAYERS = [
     ["_jax", "base"],
     ["protocols", "carry_maps"],
     ["engine"],
-    ["unroll", "initializers", "activations"],
+    ["sequence", "initializers", "activations"],
     ["cells"],
     ["wrappers"],
     ["layers"],

@@ -8,6 +8,7 @@ One file per step: `trace` -> `rewrite` (with `join`) -> `sort` -> `taps` -> `pl
 from rnnjax.engine.api import explain, scan
 from rnnjax.engine.explain import Explanation
 from rnnjax.engine.plan import Tuned, check_fuse
+from rnnjax.engine.trace import lowered
 from rnnjax.engine.tune import tune
 
-__all__ = ["Explanation", "Tuned", "check_fuse", "explain", "scan", "tune"]
+__all__ = ["Explanation", "Tuned", "check_fuse", "explain", "lowered", "scan", "tune"]

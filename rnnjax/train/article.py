@@ -9,7 +9,7 @@ import jax
 import optax
 
 from rnnjax.losses import over_time
-from rnnjax.unroll import unroll
+from rnnjax.sequence import unroll
 
 
 def train(

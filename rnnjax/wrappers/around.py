@@ -1,18 +1,18 @@
-"""What most wrappers of one cell share: methods that hand on to it, and the check that it is one.
-
-A wrapper takes those it wants in its body, as ``init = around.init``; nothing is inherited.
-"""
+"""What wrappers of one cell share: the decorator that hands on to it, and the check that it is one."""
 
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import jax
 
-from rnnjax import protocols
-from rnnjax.base import Carry, Key, Params
+from rnnjax.base import Carry, Key, Params, call_step, check_params
 from rnnjax.cells.shared.options import check_fields
+from rnnjax.protocols import Cell, input_axes, prepare
+
+C = TypeVar("C")
 
 
 def check_wrapper(wrapper: Any) -> None:
@@ -27,7 +27,7 @@ def check_cell(owner: str, cell: Any) -> None:
         raise TypeError(
             f"{owner}: takes a cell, got the class {cell.__name__}; make one of it, as {cell.__name__}(128)"
         )
-    if not all(callable(getattr(cell, name, None)) for name in ("init", "initial_carry", "__call__")):
+    if not isinstance(cell, Cell):
         raise TypeError(
             f"{owner}: takes a cell with init, initial_carry and a step, got {type(cell).__name__}; see rnnjax.Cell"
         )
@@ -44,27 +44,76 @@ def _takes_a_step(cell: Any) -> bool:
     return True
 
 
-@property
-def input_ndim(self: Any) -> int:
-    """Axes of one step's input without batch axes: the inner cell's."""
-    return protocols.input_axes(self.cell)
+def around(*names: str) -> Callable[[type[C]], type[C]]:
+    """Class decorator for a wrapper round one cell, the field ``cell``: whatever it does not say itself hands on to that cell.
+
+    names: what its params must hold; then those of the cell inside stand under ``"cell"``. None: they are those of the cell inside.
+    Handed on: `Cell` (the step made of what the wrapper says by `rnnjax.protocols.OneInside`), `OncePerSequence`, `InputAxes`. So
+    the step and the run in which the wrapper is taken off cannot drift apart. Nothing is inherited.
+    """
+    own = {} if not names else {"init": _init_apart, "params_inside": _pick(names), "prepare": _prepare_apart}
+
+    def fill(cls: type[C]) -> type[C]:
+        for name, method in {**_HANDED_ON, **own}.items():
+            if name not in cls.__dict__:
+                setattr(cls, name, method)
+        return cls
+
+    return fill
 
 
-def init(self: Any, key: jax.Array, x: Any) -> Params:
+def step(self: Any, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+    """One step: the cell's own, with what the wrapper does to its input before and to its output after."""
+    inner, kept = self.keys_inside(key)
+    x_inside = self.input_inside(params, x, kept)
+    carry, y = call_step(self.cell_inside(), self.params_inside(params), carry, x_inside, inner)
+    return carry, self.output_around(params, x, carry if self.output_sees_carry else None, y, kept)
+
+
+def _init(self: Any, key: jax.Array, x: Any) -> Params:
     """The inner cell's params."""
-    return self.cell.init(key, x)
+    return self.cell_inside().init(key, x)
 
 
-def initial_carry(self: Any, params: Params, x: Any) -> Carry:
+def _init_apart(self: Any, key: jax.Array, x: Any) -> Params:
+    """The inner cell's params, under their name."""
+    return {"cell": self.cell_inside().init(key, x)}
+
+
+def _pick(names: tuple[str, ...]) -> Callable[[Any, Params], Params]:
+    def params_inside(self: Any, params: Params) -> Params:
+        """The inner cell's params."""
+        check_params(self, params, ("cell", *names))
+        return params["cell"]
+
+    return params_inside
+
+
+def _initial_carry(self: Any, params: Params, x: Any) -> Carry:
     """The inner cell's start."""
-    return self.cell.initial_carry(params, x)
+    return self.cell_inside().initial_carry(self.params_inside(params), x)
 
 
-def prepare(self: Any, params: Params, key: Key, x: Any) -> Params:
-    """What the inner cell draws once per sequence."""
-    return protocols.prepare(self.cell, params, key, x)
+def _prepare(self: Any, params: Params, key: Key, x: Any) -> Params:
+    """What the inner cell makes once per sequence."""
+    return prepare(self.cell_inside(), params, key, x)
 
 
-def inner(self: Any, params: Params) -> tuple[Any, Params]:
-    """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-    return self.cell, params
+def _prepare_apart(self: Any, params: Params, key: Key, x: Any) -> Params:
+    """What the inner cell makes once per sequence."""
+    return params | {"cell": prepare(self.cell_inside(), params["cell"], key, x)}
+
+
+_HANDED_ON: dict[str, Any] = {
+    "__call__": step,
+    "init": _init,
+    "initial_carry": _initial_carry,
+    "prepare": _prepare,
+    "input_ndim": property(lambda self: input_axes(self.cell_inside())),
+    "output_sees_carry": False,
+    "cell_inside": lambda self: self.cell,
+    "params_inside": lambda self, params: params,
+    "keys_inside": lambda self, key: (key, None),
+    "input_inside": lambda self, params, x, key: x,
+    "output_around": lambda self, params, x, carry, y, key: y,
+}

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, call_step, cell
 from rnnjax.cells.shared.options import check_positive
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
-from rnnjax.wrappers.once import follow, is_float
+from rnnjax.wrappers.around import around, check_wrapper
+from rnnjax.wrappers.follow import carry_outputs, follow
+from rnnjax.wrappers.once import is_float
 
 
 @cell
+@around()
 class Clip:
     """The carry limited to ``[-limit, limit]`` after every step; the gradient is zero where it is cut.
 
@@ -37,12 +38,10 @@ class Clip:
         check_wrapper(self)
         check_positive("Clip", limit=self.limit)
 
-    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
-
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         new, y = call_step(self.cell, params, carry, x, key)
         cut = jax.tree.map(lambda a: self._cut(a) if is_float(a) else a, new)
-        return cut, follow(y, new, cut)
+        return cut, follow(y, cut, carry_outputs(self.cell, params, carry, x, key))
 
     def _cut(self, a: jax.Array) -> jax.Array:
         if jnp.iscomplexobj(a):

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax._jax import place_as
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Key, Params, cell, check_rate
+from rnnjax.wrappers.around import around, check_wrapper
 
 
 def drop(key: jax.Array, rate: float, tree: Any) -> Any:
@@ -25,6 +24,7 @@ def drop(key: jax.Array, rate: float, tree: Any) -> Any:
 
 
 @cell
+@around()
 class Dropout:
     """Dropout on the output of a cell: ``y = m * y_cell / (1 - rate)``, ``m ~ Bernoulli(1 - rate)`` anew at every step.
 
@@ -48,17 +48,11 @@ class Dropout:
         check_wrapper(self)
         check_rate("Dropout", "rate", self.rate)
 
-    input_ndim, init, initial_carry, prepare, inner = (
-        around.input_ndim,
-        around.init,
-        around.initial_carry,
-        around.prepare,
-        around.inner,
-    )
-
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
+    def keys_inside(self, key: Key) -> tuple[Key, Key]:
         if key is None or self.rate == 0:
-            return call_step(self.cell, params, carry, x, key)
+            return key, None
         k_cell, k_mask = jax.random.split(key)
-        carry, y = call_step(self.cell, params, carry, x, k_cell)
-        return carry, drop(k_mask, self.rate, y)
+        return k_cell, k_mask
+
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
+        return y if key is None else drop(key, self.rate, y)

@@ -8,13 +8,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, check_size, check_tokens
+from rnnjax.base import Carry, Key, Params, cell, check_params, check_size, check_tokens
 from rnnjax.protocols import input_axes, prepare
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.lookup import lookup
 
 
 @cell
+@around("table")
 class Embed:
     """A cell that reads integer tokens: ``carry, y = cell(params, carry, table[token])``.
 
@@ -77,5 +78,5 @@ class Embed:
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         return params | {"cell": prepare(self.cell, params["cell"], key, self._shape(params, x))}
 
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        return call_step(self.cell, params["cell"], carry, self._vectors(params, x), key)
+    def input_inside(self, params: Params, x: Any, key: Key) -> jax.Array:
+        return self._vectors(params, x)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -10,15 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.activations import layer_norm
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, name_of, param_dtype
+from rnnjax.base import Key, Params, cell, check_params, name_of, param_dtype
 from rnnjax.cells.shared.options import check_positive
-from rnnjax.protocols import prepare
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.protocols import NormalisedInside, prepare
+from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
 @cell
+@around()
 class LayerNorm:
     """Layer normalisation of a cell.
 
@@ -44,34 +43,31 @@ class LayerNorm:
         check_wrapper(self)
         check_positive("LayerNorm", epsilon=self.epsilon)
 
-    input_ndim = around.input_ndim
-
-    @property
-    def _inside(self) -> Any:
-        """The cell that normalises its own gates, if it can."""
-        return dataclasses.replace(self.cell, layer_norm=True) if hasattr(self.cell, "layer_norm") else None
+    def cell_inside(self) -> Any:
+        """The cell, which normalises its own gates if it can."""
+        return self.cell.with_layer_norm() if isinstance(self.cell, NormalisedInside) else self.cell
 
     def init(self, key: jax.Array, x: Any) -> Params:
-        if self._inside:
-            return self._inside.init(key, x)
-        params = self.cell.init(key, x)
+        params = self.cell_inside().init(key, x)
+        if isinstance(self.cell, NormalisedInside):
+            return params
         y = output_shape(self.cell, params, x)
         if not hasattr(y, "shape"):
             raise TypeError(f"LayerNorm: {name_of(self.cell)} must put out one array, got {type(y).__name__}")
         ones = jnp.ones(y.shape[-1], param_dtype(x))
         return {"cell": params, "norm_output": ones, "norm_output_bias": jnp.zeros_like(ones)}
 
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self._inside.initial_carry(params, x) if self._inside else self.cell.initial_carry(params["cell"], x)
+    def params_inside(self, params: Params) -> Params:
+        if isinstance(self.cell, NormalisedInside):
+            return params
+        check_params(self, params, ("cell", "norm_output", "norm_output_bias"))
+        return params["cell"]
 
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        if self._inside:
-            return prepare(self._inside, params, key, x)
-        return params | {"cell": prepare(self.cell, params["cell"], key, x)}
+        prepared = prepare(self.cell_inside(), self.params_inside(params), key, x)
+        return prepared if isinstance(self.cell, NormalisedInside) else params | {"cell": prepared}
 
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        if self._inside:
-            return call_step(self._inside, params, carry, x, key)
-        check_params(self, params, ("cell", "norm_output", "norm_output_bias"))
-        carry, y = call_step(self.cell, params["cell"], carry, x, key)
-        return carry, layer_norm(y, params["norm_output"], self.epsilon) + params["norm_output_bias"]
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
+        if isinstance(self.cell, NormalisedInside):
+            return y
+        return layer_norm(y, params["norm_output"], self.epsilon) + params["norm_output_bias"]

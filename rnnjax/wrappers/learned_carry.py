@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, step_dtype
-from rnnjax.protocols import prepare
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Carry, Params, cell, step_dtype
+from rnnjax.protocols import input_axes
+from rnnjax.wrappers.around import around, check_wrapper
 
 
 @cell
+@around("carry")
 class LearnedCarry:
     """A cell whose initial carry is learned: one start for all sequences, handed to every batch element.
 
@@ -35,11 +35,9 @@ class LearnedCarry:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim = around.input_ndim
-
     def init(self, key: jax.Array, x: Any) -> Params:
         inner = self.cell.init(key, x)
-        start = self.cell.initial_carry(inner, jnp.zeros(x.shape[len(x.shape) - self.input_ndim :], x.dtype))
+        start = self.cell.initial_carry(inner, jnp.zeros(x.shape[len(x.shape) - input_axes(self.cell) :], x.dtype))
         return {"cell": inner, "carry": as_dicts(start, lambda a: jnp.issubdtype(a.dtype, jnp.inexact))}
 
     def initial_carry(self, params: Params, x: Any) -> Carry:
@@ -51,17 +49,6 @@ class LearnedCarry:
             return jnp.broadcast_to(a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, s.shape)
 
         return jax.tree.map(spread, shaped_like(own, params["carry"]), own)
-
-    def inner(self, params: Params) -> tuple[Any, Params]:
-        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-        return self.cell, params["cell"]
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return params | {"cell": prepare(self.cell, params["cell"], key, x)}
-
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        check_params(self, params, ("cell", "carry"))
-        return call_step(self.cell, params["cell"], carry, x, key)
 
 
 def as_dicts(carry: Carry, keep: Any = lambda part: True) -> Any:

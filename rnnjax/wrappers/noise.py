@@ -6,15 +6,18 @@ from dataclasses import KW_ONLY
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_choice
+from rnnjax.carry_maps import CarryChange
 from rnnjax.cells.shared.options import check_at_least_zero
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
-from rnnjax.wrappers.once import follow, is_float
+from rnnjax.wrappers.around import around, check_wrapper, step
+from rnnjax.wrappers.follow import carry_outputs, follow
+from rnnjax.wrappers.once import is_float
 
 
 @cell
+@around()
 class Noise:
     """Gaussian noise of standard deviation ``std`` on the carry, the input or the output, anew at every step.
 
@@ -41,18 +44,32 @@ class Noise:
         check_at_least_zero("Noise", std=self.std)
         check_choice("Noise", "at", self.at, ("carry", "input", "output"))
 
-    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
+    def keys_inside(self, key: Key) -> tuple[Key, Key]:
+        if key is None:
+            return None, None
+        k_cell, k_noise = jax.random.split(key)
+        return k_cell, k_noise
+
+    def input_inside(self, params: Params, x: Any, key: Key) -> Any:
+        return x if key is None or self.at != "input" else self._add(key, x)
+
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
+        return y if key is None or self.at != "output" else self._add(key, y)
+
+    def changes_carry(self, noisy: bool) -> bool:
+        return noisy and self.at == "carry"
+
+    def carry_change(self, params: Params, key: Key, carry: Carry) -> CarryChange:
+        zeros, ones = (jax.tree.map(like, carry) for like in (jnp.zeros_like, jnp.ones_like))
+        return CarryChange(before=ones, keep=zeros, scale=ones, shift=self._add(key, zeros))
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        if key is None:
-            return call_step(self.cell, params, carry, x)
-        k_cell, k_noise = jax.random.split(key)
-        x = self._add(k_noise, x) if self.at == "input" else x
+        if not self.changes_carry(key is not None):
+            return step(self, params, carry, x, key)
+        k_cell, k_noise = self.keys_inside(key)
         new, y = call_step(self.cell, params, carry, x, k_cell)
-        if self.at == "carry":
-            noisy = self._add(k_noise, new)
-            return noisy, follow(y, new, noisy)
-        return new, self._add(k_noise, y) if self.at == "output" else y
+        noisy = self._add(k_noise, new)
+        return noisy, follow(y, noisy, carry_outputs(self.cell, params, carry, x, k_cell))
 
     def _add(self, key: jax.Array, tree: Any) -> Any:
         leaves, structure = jax.tree.flatten(tree)

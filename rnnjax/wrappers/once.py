@@ -41,12 +41,3 @@ def keep_masks(key: jax.Array, rate: float, tree: Any, dtype: Any = None) -> Any
 def times(tree: Any, masks: Any) -> Any:
     """Array by array; what is not floating point stays."""
     return jax.tree.map(lambda a, m: a * m.astype(a.dtype) if is_float(a) else a, tree, masks)
-
-
-def follow(y: Any, old: Any, new: Any) -> Any:
-    """``y`` with every array that *is* a part of the carry ``old`` replaced by that part of ``new``.
-
-    Most cells put out a part of their carry; a wrapper that changes the carry changes that output with it.
-    """
-    parts = list(zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True))
-    return jax.tree.map(lambda a: next((n for o, n in parts if o is a), a), y)

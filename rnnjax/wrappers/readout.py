@@ -9,14 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_params, param_dtype
-from rnnjax.protocols import prepare
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Key, Params, cell, param_dtype
+from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
 @cell
+@around("output")
 class Readout:
     """A linear output layer on a cell: ``y = h V + c``, the article's ``y = W_yh h + b_y``.
 
@@ -39,8 +38,6 @@ class Readout:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim = around.input_ndim
-
     def init(self, key: jax.Array, x: Any) -> Params:
         k_cell, k_out = jax.random.split(key)
         params: dict[str, Any] = {"cell": self.cell.init(k_cell, x)}
@@ -50,18 +47,6 @@ class Readout:
             params["output_bias"] = jnp.zeros(self.features, dtype)
         return params
 
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(params["cell"], x)
-
-    def inner(self, params: Params) -> tuple[Any, Params]:
-        """What this wraps, with carry and input unchanged: `method="associative"` looks through it."""
-        return self.cell, params["cell"]
-
-    def prepare(self, params: Params, key: Key, x: Any) -> Params:
-        return params | {"cell": prepare(self.cell, params["cell"], key, x)}
-
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, jax.Array]:
-        check_params(self, params, ("cell", "output"))
-        carry, h = call_step(self.cell, params["cell"], carry, x, key)
-        y = h @ params["output"]
-        return carry, y + params["output_bias"] if "output_bias" in params else y
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> jax.Array:
+        y = y @ params["output"]
+        return y + params["output_bias"] if "output_bias" in params else y

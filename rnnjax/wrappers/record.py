@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rnnjax.base import Carry, Key, Params, call_step, cell
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Carry, Key, Params, cell
+from rnnjax.wrappers.around import around, check_wrapper
 
 
 class Recorded(NamedTuple):
@@ -17,6 +16,7 @@ class Recorded(NamedTuple):
 
 
 @cell
+@around()
 class Record:
     """The carry after every step beside the output: ``ys = Recorded(y, carry)``, each with a leading time axis.
 
@@ -35,8 +35,7 @@ class Record:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
+    output_sees_carry = True
 
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Recorded]:
-        carry, y = call_step(self.cell, params, carry, x, key)
-        return carry, Recorded(y, carry)
+    def output_around(self, params: Params, x: Any, carry: Carry, y: Any, key: Key) -> Recorded:
+        return Recorded(y, carry)

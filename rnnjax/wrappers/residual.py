@@ -7,13 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, name_of
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Key, Params, cell, name_of
+from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
 
 @cell
+@around()
 class Residual:
     """The input added to the output: ``y = x + y_cell``.
 
@@ -32,17 +32,14 @@ class Residual:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim, initial_carry, prepare, inner = around.input_ndim, around.initial_carry, around.prepare, around.inner
-
     def init(self, key: jax.Array, x: Any) -> Params:
         params = self.cell.init(key, x)
         self._check(x, output_shape(self.cell, params, x))
         return params
 
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        carry, y = call_step(self.cell, params, carry, x, key)
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
         self._check(x, y)
-        return carry, y + x.astype(y.dtype)
+        return y + x.astype(y.dtype)
 
     def _check(self, x: Any, y: Any) -> None:
         if getattr(y, "shape", None) != x.shape:
@@ -53,6 +50,7 @@ class Residual:
 
 
 @cell
+@around()
 class Skip:
     """The input beside the output: ``y = [y_cell, x]``, joined on the last axis.
 
@@ -71,19 +69,10 @@ class Skip:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim, init, initial_carry, prepare, inner = (
-        around.input_ndim,
-        around.init,
-        around.initial_carry,
-        around.prepare,
-        around.inner,
-    )
-
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, jax.Array]:
-        carry, y = call_step(self.cell, params, carry, x, key)
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> jax.Array:
         if getattr(y, "shape", (None,))[:-1] != x.shape[:-1]:
             raise ValueError(
                 f"Skip: {name_of(self.cell)} must put out one array with the leading axes of its input {tuple(x.shape)}, "
                 f"got {getattr(y, 'shape', type(y).__name__)}"
             )
-        return carry, jnp.concatenate([y, x.astype(y.dtype)], axis=-1)
+        return jnp.concatenate([y, x.astype(y.dtype)], axis=-1)

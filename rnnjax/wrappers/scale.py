@@ -7,13 +7,13 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, cell
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.base import Key, Params, cell
+from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.once import is_float
 
 
 @cell
+@around()
 class Scale:
     """``carry', y = cell(params, carry, input x)``; result ``carry', output y``: fixed factors, not learned.
 
@@ -36,11 +36,11 @@ class Scale:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
-    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
+    def input_inside(self, params: Params, x: Any, key: Key) -> Any:
+        return _times(self.input, x)
 
-    def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        carry, y = call_step(self.cell, params, carry, _times(self.input, x), key)
-        return carry, _times(self.output, y)
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
+        return _times(self.output, y)
 
 
 def _times(factor: float, tree: Any) -> Any:

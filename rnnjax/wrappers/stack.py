@@ -50,8 +50,8 @@ class Stack:
 
     cells: tuple[Any, ...]
 
-    def __init__(self, *cells: Any) -> None:
-        object.__setattr__(self, "cells", cells)
+    def __init__(self, *inside: Any, cells: tuple[Any, ...] = ()) -> None:
+        object.__setattr__(self, "cells", inside + tuple(cells))  # by name as `dataclasses.replace` gives them
         self.__post_init__()
 
     def __post_init__(self) -> None:

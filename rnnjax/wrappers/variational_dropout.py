@@ -6,16 +6,18 @@ from dataclasses import KW_ONLY
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, sequence_key
+from rnnjax.base import Carry, Key, Params, cell, check_rate, sequence_key
+from rnnjax.carry_maps import CarryChange
 from rnnjax.protocols import prepare
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.wrappers.around import around, check_wrapper, step
 from rnnjax.wrappers.once import Drawn, is_float, keep_masks, plain, times
 from rnnjax.wrappers.stack import output_shape
 
 
 @cell
+@around()
 class VariationalDropout:
     """Dropout with one mask per sequence for the input, the carry and the output.
 
@@ -50,11 +52,6 @@ class VariationalDropout:
             if getattr(self, name) is not None:
                 check_rate("VariationalDropout", name, getattr(self, name))
 
-    input_ndim, init = around.input_ndim, around.init
-
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(plain(params), x)
-
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         if key is None:
             return prepare(self.cell, params, None, x)
@@ -70,13 +67,29 @@ class VariationalDropout:
     def _masks(self, key: jax.Array, rate: float | None, tree: Any) -> Any:
         return keep_masks(key, self.rate if rate is None else rate, tree)
 
+    def params_inside(self, params: Params) -> Params:
+        return plain(params)
+
+    def keys_inside(self, key: Key) -> tuple[Key, Key]:
+        return key, key  # the kept one says that there is noise, which has been drawn
+
+    def input_inside(self, params: Params, x: Any, key: Key) -> Any:
+        return x if key is None else times(x, params.noise["input"])
+
+    def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> Any:
+        return y if key is None else times(y, params.noise["output"])
+
+    def changes_carry(self, noisy: bool) -> bool:
+        return noisy
+
+    def carry_change(self, params: Params, key: Key, carry: Carry) -> CarryChange:
+        zeros, ones = (jax.tree.map(like, carry) for like in (jnp.zeros_like, jnp.ones_like))
+        return CarryChange(before=times(ones, params.noise["carry"]), keep=zeros, scale=ones, shift=zeros)
+
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        if key is None:
-            return call_step(self.cell, plain(params), carry, x)
-        drawn = params if isinstance(params, Drawn) else self.prepare(params, sequence_key(key), x)
-        m = drawn.noise
-        carry, y = call_step(self.cell, drawn.params, times(carry, m["carry"]), times(x, m["input"]), key)
-        return carry, times(y, m["output"])
+        if key is not None and not isinstance(params, Drawn):
+            params = self.prepare(params, sequence_key(key), x)
+        return step(self, params, carry if key is None else times(carry, params.noise["carry"]), x, key)
 
 
 def _shown(carry: Carry, masks: Any) -> Any:

@@ -7,14 +7,14 @@ from typing import Any
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of, sequence_key
+from rnnjax.base import Carry, Key, Params, cell, check_rate, name_of, sequence_key
 from rnnjax.protocols import prepare
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
+from rnnjax.wrappers.around import around, check_wrapper, step
 from rnnjax.wrappers.once import Drawn, keep_masks, plain
 
 
 @cell
+@around()
 class WeightDrop:
     """DropConnect on the recurrent weights: some connections are missing for a whole sequence, for all of the batch.
 
@@ -44,8 +44,6 @@ class WeightDrop:
         if not (isinstance(self.names, tuple) and self.names and all(isinstance(n, str) for n in self.names)):
             raise TypeError(f"WeightDrop: names must be a tuple of names of params, got {self.names!r}")
 
-    input_ndim = around.input_ndim
-
     def init(self, key: jax.Array, x: Any) -> Params:
         params = self.cell.init(key, x)
         found = {_last(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)}
@@ -56,8 +54,8 @@ class WeightDrop:
             )
         return params
 
-    def initial_carry(self, params: Params, x: Any) -> Carry:
-        return self.cell.initial_carry(plain(params), x)
+    def params_inside(self, params: Params) -> Params:
+        return plain(params)
 
     def prepare(self, params: Params, key: Key, x: Any) -> Params:
         if key is None:
@@ -74,7 +72,7 @@ class WeightDrop:
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
         if key is not None and not isinstance(params, Drawn):
             params = self.prepare(params, sequence_key(key), x)
-        return call_step(self.cell, plain(params), carry, x, key)
+        return step(self, params, carry, x, key)
 
 
 def _last(path: Any) -> str:

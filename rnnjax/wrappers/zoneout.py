@@ -9,12 +9,14 @@ import jax.numpy as jnp
 
 from rnnjax._jax import place_as
 from rnnjax.base import Carry, Key, Params, call_step, cell, check_rate, name_of
-from rnnjax.wrappers import around
-from rnnjax.wrappers.around import check_wrapper
-from rnnjax.wrappers.once import follow, is_float
+from rnnjax.carry_maps import CarryChange
+from rnnjax.wrappers.around import around, check_wrapper
+from rnnjax.wrappers.follow import carry_outputs, follow
+from rnnjax.wrappers.once import is_float
 
 
 @cell
+@around()
 class Zoneout:
     """Each unit of the carry keeps its old value with probability ``rate``, anew at every step.
 
@@ -44,29 +46,46 @@ class Zoneout:
         for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
             check_rate("Zoneout", "rate", rate)
 
-    input_ndim, init, initial_carry, prepare = around.input_ndim, around.init, around.initial_carry, around.prepare
+    def keys_inside(self, key: Key) -> tuple[Key, Key]:
+        if key is None:
+            return None, None
+        k_cell, k_mask = jax.random.split(key)
+        return k_cell, k_mask
+
+    def changes_carry(self, noisy: bool) -> bool:
+        return True
+
+    def carry_change(self, params: Params, key: Key, carry: Carry) -> CarryChange:
+        ones, zeros = jax.tree.map(jnp.ones_like, carry), jax.tree.map(jnp.zeros_like, carry)
+        keep = jax.tree.map(lambda d, a: jnp.broadcast_to(d, a.shape).astype(a.dtype), self._kept(key, carry), carry)
+        return CarryChange(before=ones, keep=keep, scale=jax.tree.map(jnp.subtract, ones, keep), shift=zeros)
 
     def __call__(self, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
-        k_cell, k_mask = (None, None) if key is None else jax.random.split(key)
+        k_cell, k_mask = self.keys_inside(key)
         new, y = call_step(self.cell, params, carry, x, k_cell)
-        zoned = self._zone(k_mask, carry, new)
-        return zoned, follow(y, new, zoned)
+        zoned = jax.tree.map(_mix, self._kept(k_mask, new), carry, new)
+        return zoned, follow(y, zoned, carry_outputs(self.cell, params, carry, x, k_cell))
 
-    def _zone(self, key: Key, old: Carry, new: Carry) -> Carry:
-        olds, (news, structure) = jax.tree.leaves(old), jax.tree.flatten(new)
-        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * len(news)
-        if len(rates) != len(news):
+    def _kept(self, key: Key, carry: Carry) -> Any:
+        """d for every part: the share that is kept, or with a key which units are; False for what always moves on."""
+        leaves, structure = jax.tree.flatten(carry)
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * len(leaves)
+        if len(rates) != len(leaves):
             raise ValueError(
-                f"Zoneout: rate must be one number or one for each of the {len(news)} parts of the carry of "
+                f"Zoneout: rate must be one number or one for each of the {len(leaves)} parts of the carry of "
                 f"{name_of(self.cell)}, got {self.rate}"
             )
-        keys = [None] * len(news) if key is None else jax.random.split(key, len(news))
-        return jax.tree.unflatten(structure, [_mix(*parts) for parts in zip(keys, rates, olds, news)])
+        keys = [None] * len(leaves) if key is None else jax.random.split(key, len(leaves))
+        return jax.tree.unflatten(structure, [_share(*part) for part in zip(keys, rates, leaves)])
 
 
-def _mix(key: Key, rate: float, old: jax.Array, new: jax.Array) -> jax.Array:
+def _share(key: Key, rate: float, a: jax.Array) -> Any:
+    if not is_float(a):
+        return False
+    return rate if key is None else place_as(jax.random.bernoulli(key, rate, a.shape), a)
+
+
+def _mix(d: Any, old: jax.Array, new: jax.Array) -> jax.Array:
     if not is_float(new):
         return new
-    if key is None:
-        return rate * old + (1 - rate) * new
-    return jnp.where(place_as(jax.random.bernoulli(key, rate, new.shape), new), old, new)
+    return d * old + (1 - d) * new if isinstance(d, (int, float)) else jnp.where(d, old, new)

@@ -101,7 +101,7 @@ def test_without_convergence_the_answer_is_the_sequential_one(method: str) -> No
 
 @pytest.mark.slow
 def test_elk_solves_the_least_squares_problem_it_states() -> None:
-    from rnnjax.parallel import kalman
+    from rnnjax.sequence.methods import kalman
 
     steps, d, weight = 5, 2, 0.4
     f, u = RNG.normal(size=(steps, d, d)), RNG.normal(size=(steps, d))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -58,6 +59,9 @@ class GRU:
     def __post_init__(self) -> None:
         check_fields(self)
         check_chrono(self)
+
+    def with_layer_norm(self) -> GRU:
+        return dataclasses.replace(self, layer_norm=True)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import KW_ONLY
 from typing import Any
 
@@ -128,6 +129,9 @@ class LiGRU:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def with_layer_norm(self) -> LiGRU:
+        return dataclasses.replace(self, layer_norm=True)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         params = gate_params(self, key, x, 2)

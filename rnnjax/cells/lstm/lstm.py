@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import KW_ONLY
 from typing import Any, NamedTuple
 
@@ -69,6 +70,9 @@ class LSTM:
         check_fields(self)
         check_chrono(self)
         variants.check_options(self)
+
+    def with_layer_norm(self) -> LSTM:
+        return dataclasses.replace(self, layer_norm=True)
 
     def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
         check_input(self, x)

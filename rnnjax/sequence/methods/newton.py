@@ -16,11 +16,15 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax._jax import place_as
-from rnnjax.base import Carry, Key, Params, check_choice, name_of
-from rnnjax.parallel import kalman
-from rnnjax.parallel.flatten import flatten_carry
-from rnnjax.protocols import input_axes
-from rnnjax.unroll import Step, loop_body, prepared_steps, start_carry, zero_invalid
+from rnnjax.base import Carry, Key, Params, check_choice, sequence_key
+from rnnjax.protocols import input_axes, prepare
+from rnnjax.sequence.arguments import Steps, one_step, read_steps
+from rnnjax.sequence.methods import kalman
+from rnnjax.sequence.methods.flatten import flatten_carry
+from rnnjax.sequence.options import Options
+from rnnjax.sequence.run import Rolled, Run, backward
+from rnnjax.sequence.start import start_carry
+from rnnjax.sequence.step import loop_body, zero_invalid
 
 METHODS = ("deer", "quasi_deer", "elk")
 
@@ -72,27 +76,21 @@ def newton(
     (1, True)
     """
     check_choice("newton", "method", method, METHODS)
-    params, steps, time = prepared_steps(
-        cell, params, xs, lengths=lengths, mask=mask, reset=reset, key=key, reverse=reverse
-    )
-    options = _Options(method, max_iterations, tolerance, damping)
-    return _run(cell, params, carry, steps, time, reverse, options)
+    steps, _ = read_steps(cell, xs, lengths=lengths, mask=mask, reset=reset, reverse=reverse, key=key)
+    params = prepare(cell, params, sequence_key(key), one_step(steps).x)
+    start, fresh = start_carry(cell, params, carry, steps)
+    settings = _Settings(method, max_iterations, tolerance, damping)
+    report, _ = _solved(Run(cell, cell, params, start, fresh, steps), reverse, settings)
+    return report._replace(ys=zero_invalid(cell, report.ys, steps.valid))
 
 
-def roll(
-    cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, method: str, how: dict[str, Any]
-) -> tuple[Carry, Any]:
+def run(its: Run, options: Options) -> Rolled:
     """What `rnnjax.unroll` does for ``method="deer"`` and its kin."""
-    for name in ("checkpoint", "matmul_dtype"):
-        if how[name] is not None:
-            raise ValueError(
-                f"{name_of(cell)}: method={method!r} takes no {name}, got {how[name]!r}; drop it or use method='scan'"
-            )
-    report = _run(cell, params, carry, steps, time, how["reverse"], _Options(method, None, None, 0.1))
-    return report.carry, report.ys
+    report, carries = _solved(its, options.reverse, _Settings(options.method, None, None, 0.1))
+    return Rolled(report.carry, report.ys, carries if its.carries else None)
 
 
-class _Options(NamedTuple):
+class _Settings(NamedTuple):
     method: str
     max_iterations: int | None
     tolerance: float | None
@@ -102,9 +100,9 @@ class _Options(NamedTuple):
 class _Problem(NamedTuple):
     """step ``(s [*B, d], step) -> s``: one step on flat carries. start ``[*B, d]``. steps: what they read, in the order of the run."""
 
-    step: Callable[[jax.Array, Step], jax.Array]
+    step: Callable[[jax.Array, Steps], jax.Array]
     start: jax.Array
-    steps: Step
+    steps: Steps
 
     def after(self, s: jax.Array) -> jax.Array:
         """``f(s_{t-1}, x_t)`` for all t at once."""
@@ -114,32 +112,27 @@ class _Problem(NamedTuple):
         return jnp.concatenate([self.start[None], s[:-1]])
 
 
-def _run(
-    cell: Any, params: Params, carry: Carry | None, steps: Step, time: int, reverse: bool, options: _Options
-) -> Report:
-    """Newton's method on prepared steps; where it has not converged, the loop's answer."""
-    start, fresh = start_carry(cell, params, carry, steps)
-    steps = jax.tree.map(lambda a: jnp.flip(a, 0), steps) if reverse else steps
-    body = loop_body(cell, params, fresh, start)
+def _solved(its: Run, reverse: bool, settings: _Settings) -> tuple[Report, Carry]:
+    """Newton's method on prepared steps, and the carries after each; where it has not converged, the loop's answer."""
+    steps, body = backward(its.steps, reverse), loop_body(its.cell, its.params, its.start, its.fresh)
+    time = jax.tree.leaves(steps.x)[0].shape[0]
     if time == 0:
-        last, ys = jax.lax.scan(body, start, steps)
-        return Report(last, ys, jnp.int32(0), jnp.bool_(True), jnp.zeros(()))
-    flat = flatten_carry(cell, start, _batch_axes(cell, steps))
-    problem = _Problem(lambda s, step: flat.pack(body(flat.unpack(s), step)[0]), flat.pack(start), steps)
-    s, (iterations, residual, converged) = _solve(problem, time, options)
-    carries = jax.vmap(flat.unpack)(problem.before(s))
-    ys = jax.vmap(lambda c, step: body(c, step)[1])(carries, steps)
-    ys = zero_invalid(cell, ys, steps.valid)
-    ys = jax.tree.map(lambda y: jnp.flip(y, 0), ys) if reverse else ys
-    return Report(flat.unpack(s[-1]), ys, iterations.astype(jnp.int32), converged > 0, residual)
+        last, (ys, carries) = jax.lax.scan(lambda c, step: (c, (body(c, step)[1], c)), its.start, steps)
+        return Report(last, ys, jnp.int32(0), jnp.bool_(True), jnp.zeros(())), carries
+    flat = flatten_carry(its.cell, its.start, _batch_axes(its.cell, steps))
+    problem = _Problem(lambda s, step: flat.pack(body(flat.unpack(s), step)[0]), flat.pack(its.start), steps)
+    s, (iterations, residual, converged) = _solve(problem, time, settings)
+    ys = jax.vmap(lambda c, step: body(c, step)[1])(jax.vmap(flat.unpack)(problem.before(s)), steps)
+    report = Report(flat.unpack(s[-1]), backward(ys, reverse), iterations.astype(jnp.int32), converged > 0, residual)
+    return report, backward(jax.vmap(flat.unpack)(s), reverse)
 
 
-def _batch_axes(cell: Any, steps: Step) -> tuple[int, ...]:
+def _batch_axes(cell: Any, steps: Steps) -> tuple[int, ...]:
     x = jax.tree.leaves(steps.x)[0]
     return x.shape[1 : max(1, x.ndim - input_axes(cell))]
 
 
-def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, Any]:
+def _solve(problem: _Problem, time: int, settings: _Settings) -> tuple[jax.Array, Any]:
     """The trajectory ``[T, *B, d]``, differentiable by the implicit function theorem."""
     free = problem._replace(steps=problem.steps._replace(cut=None))
 
@@ -147,7 +140,7 @@ def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, 
         return s - problem.after(s)
 
     def solve(_: Any, guess: jax.Array) -> Any:
-        s, report = _iterate(free, guess, time, options)
+        s, report = _iterate(free, guess, time, settings)
         sequential = lambda: jax.lax.scan(lambda s, step: (free.step(s, step),) * 2, free.start, free.steps)[1]
         floats = jax.tree.map(lambda a: a.astype(jnp.float32), report)  # custom_root knows no other tangents
         return jax.lax.cond(report[2], lambda: s, sequential), floats
@@ -159,12 +152,12 @@ def _solve(problem: _Problem, time: int, options: _Options) -> tuple[jax.Array, 
 # -- the iteration -----------------------------------------------------------------------------------------------------
 
 
-def _iterate(problem: _Problem, guess: jax.Array, time: int, options: _Options) -> Any:
+def _iterate(problem: _Problem, guess: jax.Array, time: int, settings: _Settings) -> Any:
     """Guesses of all carries until one agrees with what the steps make of it."""
-    most = time if options.max_iterations is None else options.max_iterations
+    most = time if settings.max_iterations is None else settings.max_iterations
     eps = float(jnp.finfo(guess.dtype).eps)
-    tolerance = 16 * eps if options.tolerance is None else options.tolerance
-    state = (guess, problem.after(guess), jnp.int32(0), jnp.asarray(options.damping, guess.dtype))
+    tolerance = 16 * eps if settings.tolerance is None else settings.tolerance
+    state = (guess, problem.after(guess), jnp.int32(0), jnp.asarray(settings.damping, guess.dtype))
 
     def going(state: Any) -> jax.Array:
         s, after, count, _ = state
@@ -172,10 +165,10 @@ def _iterate(problem: _Problem, guess: jax.Array, time: int, options: _Options) 
 
     def step(state: Any) -> Any:
         s, after, count, damping = state
-        new = s + _correction(problem, s, after - s, damping, options.method)
+        new = s + _correction(problem, s, after - s, damping, settings.method)
         new = jnp.where(jnp.isfinite(new), new, 0)  # what overflowed starts anew; the carries already right are kept
         new_after = problem.after(new)
-        if options.method == "elk":
+        if settings.method == "elk":
             better = jnp.sum((new_after - new) ** 2) <= jnp.sum((after - s) ** 2)
             damping = jnp.where(better, 0.1 * damping, jnp.minimum(10 * damping, 1e6))
             new, new_after = (jnp.where(better, a, b) for a, b in ((new, s), (new_after, after)))

@@ -35,7 +35,11 @@ def flatten_carry(cell: Any, carry: Carry, batch: tuple[int, ...]) -> Flat:
 
     def pack(carry: Carry) -> jax.Array:
         parts = [part for leaf in jax.tree.leaves(carry) for part in _real_parts(leaf)]
-        return jnp.concatenate([p.reshape(*batch, -1).astype(dtype) for p in parts], axis=-1)
+        size = len(batch)
+        flat = [
+            p.reshape(*batch, math.prod(p.shape[size:])) for p in parts
+        ]  # -1 is unknown where there are no examples
+        return jnp.concatenate([p.astype(dtype) for p in flat], axis=-1)
 
     def unpack(vector: jax.Array) -> Carry:
         out, at = [], 0
