@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache, lru_cache
 from typing import Any, TypeVar, dataclass_transform
 
@@ -272,13 +272,20 @@ def wide(a: jax.Array) -> jax.Array:
     return a.astype(wide_dtype(a.dtype))
 
 
-@lru_cache(maxsize=1024)
 def _accepts_key(function: Any) -> bool:
+    return (_looked_up if isinstance(function, Hashable) else _look_up)(function)
+
+
+def _look_up(function: Any) -> bool:
+    """Whether the signature has a key."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return False
     return any(p.name == "key" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+_looked_up = lru_cache(maxsize=1024)(_look_up)
 
 
 def call_step(cell: Any, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:

@@ -13,7 +13,8 @@ import rnnjax
 ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
     ["_jax", "base"],
-    ["protocols", "carry_maps"],
+    ["carry_maps"],
+    ["protocols"],
     ["engine"],
     ["sequence", "initializers", "activations"],
     ["cells"],

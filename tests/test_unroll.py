@@ -104,11 +104,13 @@ def test_mask_and_lengths_must_both_hold():
     jax.tree.map(np.testing.assert_array_equal, both, one)
 
 
-def test_a_masked_reset_is_left_out():
+def test_a_reset_holds_at_a_masked_step_and_means_nothing_beyond_a_length():
     mask = jnp.ones((T, B), bool).at[2:].set(False)
     reset = jnp.zeros((T, B), bool).at[3].set(True)
-    carry, _ = rj.unroll(CELL, PARAMS, XS, mask=mask, reset=reset)
-    np.testing.assert_array_equal(carry, rj.unroll(CELL, PARAMS, XS, mask=mask)[0])
+    carry, ys = rj.unroll(CELL, PARAMS, XS, mask=mask, reset=reset)
+    assert not carry.any() and ys[:2].all()
+    padded = rj.unroll(CELL, PARAMS, XS, lengths=jnp.full(B, 2), reset=reset)
+    jax.tree.map(np.testing.assert_array_equal, padded, rj.unroll(CELL, PARAMS, XS, lengths=jnp.full(B, 2)))
 
 
 def test_lengths_of_the_outer_batch_axis_serve_all_inner_ones():

@@ -26,11 +26,13 @@ LENGTHS = np.array([5, 3, 0])
 MASK = np.ones((T, B), bool)
 MASK[1, 0] = MASK[1, 1] = False
 RESET = np.zeros((T, B), bool)
-RESET[3, 0] = RESET[0, 1] = RESET[2, 1] = (
-    True  # read either way, sequence 1 starts with NaN, which must not survive the reset
-)
+RESET[3, 0] = RESET[1, 0] = True  # step 1 of sequence 0 is masked out: its reset holds all the same
+RESET[0, 1] = RESET[2, 1] = True  # read forward, sequence 1 starts with NaN, which must not survive the reset
+RESET[4, 1] = True  # beyond the length: nothing
 INSIDE = np.arange(T)[:, None] < LENGTHS
 VALID = INSIDE & MASK
+RESTART = {False: RESET & INSIDE, True: np.zeros((T, B), bool)}  # by direction: before which steps the carry is fresh
+RESTART[True][:-1] = (RESET & INSIDE)[1:]  # nothing crosses from t-1 to t: read backward, that is before step t-1
 
 everything = pytest.mark.parametrize("entry", ZOO, ids=lambda e: e.id)
 quick_compile = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -101,19 +103,21 @@ def where(flag: np.ndarray, yes: Any, no: Any) -> Any:
     return jax.tree.map(pick, yes, no)
 
 
-def plain_loop(step: Any, params: Any, carry: Any, fresh: Any, xs: Any, valid: Any, reset: Any, order: Any, keys: Any):
+def plain_loop(
+    step: Any, params: Any, carry: Any, fresh: Any, xs: Any, valid: Any, restart: Any, order: Any, keys: Any
+):
     """``(last carry, ys, carries that the steps saw)``."""
     ys, seen = [None] * T, [None] * T
     for t in order:
-        seen[t] = where(reset[t] & valid[t], fresh, carry)
+        seen[t] = where(restart[t], fresh, carry)
         args = (params, seen[t], xs[t]) if keys is None else (params, seen[t], xs[t], keys[t])
         new, y = jax.device_get(step(*args))
-        carry = where(valid[t], new, carry)
+        carry = where(valid[t], new, seen[t])
         ys[t] = where(valid[t], y, jax.tree.map(np.zeros_like, y))
     return carry, jax.tree.map(lambda *y: np.stack(y), *ys), seen
 
 
-def back_in_time(c: Case, fresh: Any, xs: Any, seen: Any, order: Any, ct_carry: Any, ct_ys: Any):
+def back_in_time(c: Case, fresh: Any, xs: Any, seen: Any, restart: Any, order: Any, ct_carry: Any, ct_ys: Any):
     """Cotangents for the float leaves of params and start, and for xs, by one step's vector-Jacobian product at a time."""
     ct_params, ct_fresh = [np.zeros_like(p) for p in floats(c.params)], [np.zeros_like(a) for a in floats(fresh)]
     ct_xs = np.zeros_like(xs)
@@ -124,9 +128,9 @@ def back_in_time(c: Case, fresh: Any, xs: Any, seen: Any, order: Any, ct_carry: 
         d_params, d_carry, d_x = jax.device_get(c.step_vjp(c.params, seen[t], xs[t], into, ct_y))
         ct_params = [a + b for a, b in zip(ct_params, d_params)]
         ct_xs[t] = d_x
-        restart = RESET[t] & VALID[t]
-        ct_fresh = [a + b for a, b in zip(ct_fresh, where(restart, d_carry, blank))]
-        ct_carry = where(VALID[t], where(restart, blank, d_carry), ct_carry)
+        d_seen = where(VALID[t], d_carry, ct_carry)
+        ct_fresh = [a + b for a, b in zip(ct_fresh, where(restart[t], d_seen, blank))]
+        ct_carry = where(restart[t], blank, d_seen)
     return ct_params, ct_carry, ct_xs, ct_fresh
 
 
@@ -171,14 +175,14 @@ def test_every_sequence_option_equals_a_plain_loop_in_values_and_gradients(entry
     order = range(T)[::-1] if reverse else range(T)
     fresh = jax.device_get(c.cell.initial_carry(c.params, c.xs[0]))
     clean = where(VALID, c.xs, np.float32(0))
-    last, ys, seen = plain_loop(c.step, c.params, c.start, fresh, clean, VALID, RESET, order, None)
+    last, ys, seen = plain_loop(c.step, c.params, c.start, fresh, clean, VALID, RESTART[reverse], order, None)
     w_carry, w_ys = normal(5, floats(last)), normal(6, floats(ys))
-    ct_params, ct_start, ct_xs, ct_fresh = back_in_time(c, fresh, clean, seen, order, w_carry, w_ys)
+    ct_params, ct_start, ct_xs, ct_fresh = back_in_time(c, fresh, clean, seen, RESTART[reverse], order, w_carry, w_ys)
     from_fresh = jax.vjp(functools.partial(initial, c), floats(c.params))[1]([jnp.asarray(a) for a in ct_fresh])[0]
     ct_params = [a + b for a, b in zip(ct_params, from_fresh)]
 
     start = jax.tree.map(np.array, c.start)
-    for a in floats(start):
+    for a in [] if reverse else floats(start):
         a[1] = np.nan
     chex.clear_trace_counter()
     run = everything_at_once(c, reverse, entry.linear)
@@ -309,7 +313,7 @@ def test_noise_comes_from_the_key_alone_split_per_step_outside_the_loop(entry: E
     prepared = prepare(c.cell, c.params, sequence_key(key), jnp.asarray(c.xs[0]))
     fresh = jax.device_get(c.cell.initial_carry(c.params, c.xs[0]))
     keys = jax.random.split(key, T)
-    last, ys, _ = plain_loop(c.step, prepared, c.start, fresh, c.xs, INSIDE, RESET, range(T), keys)
+    last, ys, _ = plain_loop(c.step, prepared, c.start, fresh, c.xs, INSIDE, RESTART[False], range(T), keys)
     chex.assert_trees_all_close(got, (last, ys), rtol=1e-4, atol=1e-5)
 
 

@@ -52,14 +52,19 @@ def around(*names: str) -> Callable[[type[C]], type[C]]:
     the step and the run in which the wrapper is taken off cannot drift apart. Nothing is inherited.
     """
     own = {} if not names else {"init": _init_apart, "params_inside": _pick(names), "prepare": _prepare_apart}
+    return lambda cls: _filled(cls, {**_AROUND, **own})
 
-    def fill(cls: type[C]) -> type[C]:
-        for name, method in {**_HANDED_ON, **own}.items():
-            if name not in cls.__dict__:
-                setattr(cls, name, method)
-        return cls
 
-    return fill
+def hand_on(cls: type[C]) -> type[C]:
+    """Class decorator for a wrapper that is no `rnnjax.protocols.OneInside`: all but the step is that of the field ``cell``."""
+    return _filled(cls, _HANDED_ON)
+
+
+def _filled(cls: type[C], methods: dict[str, Any]) -> type[C]:
+    for name, method in methods.items():
+        if name not in cls.__dict__:
+            setattr(cls, name, method)
+    return cls
 
 
 def step(self: Any, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
@@ -105,6 +110,12 @@ def _prepare_apart(self: Any, params: Params, key: Key, x: Any) -> Params:
 
 
 _HANDED_ON: dict[str, Any] = {
+    "init": lambda self, key, x: self.cell.init(key, x),
+    "initial_carry": lambda self, params, x: self.cell.initial_carry(params, x),
+    "prepare": lambda self, params, key, x: prepare(self.cell, params, key, x),
+    "input_ndim": property(lambda self: input_axes(self.cell)),
+}
+_AROUND: dict[str, Any] = {
     "__call__": step,
     "init": _init,
     "initial_carry": _initial_carry,

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from rnnjax.base import Carry, Key, Params, call_step, cell
 from rnnjax.cells.shared.options import check_positive
-from rnnjax.wrappers.around import around, check_wrapper
+from rnnjax.wrappers.around import check_wrapper, hand_on
 from rnnjax.wrappers.follow import carry_outputs, follow
 from rnnjax.wrappers.once import is_float
 
 
 @cell
-@around()
+@hand_on
 class Clip:
     """The carry limited to ``[-limit, limit]`` after every step; the gradient is zero where it is cut.
 

@@ -114,10 +114,11 @@ def test_the_prefix_scan_grows_with_the_logarithm_of_time() -> None:
             r"LSTM\(4\): method='associative' needs a cell that is linear in time, LSTM.4. is not; rj.cells.catalogue",
         ),
         (rj.Readout(rj.GRU(H), 2), {}, r"GRU\(4\) is not"),
-        (rj.Zoneout(rj.MinGRU(H), 0.1), {}, r"Zoneout.* is not"),
+        (rj.Readout(rj.Clip(rj.MinGRU(H), 0.1), 2), {}, r"Readout.*linear in time, Clip\(MinGRU\(4\), 0.1\) is not"),
+        (rj.Zoneout(rj.DeltaNet(H), 0.1), {}, r"cannot change the carry of DeltaNet\(4\), whose state is a matrix"),
+        (rj.Zoneout(rj.QRNN(H), 0.1), {}, r"Zoneout\(QRNN.*cannot change a carry whose parts move along"),
         (rj.LRU(H), dict(matmul_dtype=jnp.bfloat16), "takes no matmul_dtype"),
         (rj.DeltaNet(H), dict(truncate=2), "takes no truncate for a cell whose state is a matrix"),
-        (rj.LearnedCarry(rj.Stack(rj.LRU(H))), dict(reset=RESET), "takes no reset for a learned start round several"),
     ],
     ids=lambda v: "",
 )
