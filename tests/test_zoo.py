@@ -328,5 +328,5 @@ def test_every_cell_of_the_library_is_in_the_zoo_and_in_the_catalogue() -> None:
         return {type(cell).__name__}.union(*(names(i) for i in inner))
 
     seen = set().union(*(names(e.cell) for e in ZOO))
-    assert not (cells | wrappers) - seen
+    assert (cells | wrappers) - seen == {"Embed"}  # which reads tokens: tests/wrappers/test_embed.py
     assert cells == {line.name for line in rj.cells.catalogue(4, 8)}
