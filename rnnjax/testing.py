@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.base import Carry, Params, call_step, name_of
-from rnnjax.protocols import input_axes
+from rnnjax.protocols import CarryAround, InChunks, LinearInTime, OneInside, SeveralLayers, input_axes, prepare
 from rnnjax.sequence import unroll
 
 STEPS = 4
@@ -39,7 +39,7 @@ def check_cell(cell: Any, key: jax.Array, x: Any) -> None:
     or a NamedTuple, kept in structure, shape and dtype. The step: pure, the same for none, one and two batch axes, under
     ``vmap`` and ``jit``, deterministic without a key and by its key, with gradients that are finite and agree with finite
     differences in float64 (params without any gradient, as a reservoir's, are taken as fixed). `rnnjax.unroll`: scan equals
-    loop, length 0, resets, pieces equal the whole, nothing traced twice.
+    loop, length 0, resets, pieces equal the whole, nothing traced twice. Of `rnnjax.protocols`, what it claims.
 
     cell: with ``init``, ``initial_carry`` and ``__call__``; an ``input_ndim`` above 1 for steps that are more than a vector.
     key: a PRNG key. x: one step's input ``[*B, I]``, an array or a ShapeDtypeStruct.
@@ -249,7 +249,66 @@ def _traces(s: _Subject) -> Iterator[str]:
         yield "a second call with the same shapes traces again; check __eq__ and __hash__"
 
 
+def _claims(s: _Subject) -> Iterator[str]:
+    """The optional Protocols that the cell claims say what its step does."""
+    s = s._replace(carry=jax.tree.map(lambda a: a + 0.3 if _floating(a) else a, s.carry))  # zeros would hide much
+    for key in (None, s.key):
+        params = prepare(s.cell, s.params, key, s.x)
+        want = call_step(s.cell, params, s.carry, s.x, key)
+        for protocol, by_parts in _CLAIMED.items():
+            if isinstance(s.cell, protocol) and not _close(want, by_parts(s.cell, params, s.carry, s.x, key)):
+                yield f"it claims {protocol.__name__} of rnnjax.protocols, whose methods give something else than its step"
+
+
+def _by_layers(cell: Any, params: Params, carry: Carry, x: Any, key: Any) -> Any:
+    ends, keys = [], cell.keys_of_layers(key)
+    for layer, p, c, k in zip(
+        cell.layers_inside(), cell.params_of_layers(params), cell.carries_of_layers(carry), keys, strict=True
+    ):
+        end, x = call_step(layer, p, c, x, k)
+        ends.append(end)
+    return cell.carry_of_layers(tuple(ends)), x
+
+
+def _by_one_inside(cell: Any, params: Params, carry: Carry, x: Any, key: Any) -> Any:
+    if isinstance(cell, CarryAround) and cell.changes_carry(key is not None):
+        return _by_change(cell, params, carry, x, key)
+    inner, kept = cell.keys_inside(key)
+    new, y = call_step(cell.cell_inside(), cell.params_inside(params), carry, cell.input_inside(params, x, kept), inner)
+    return new, cell.output_around(params, x, new if cell.output_sees_carry else None, y, kept)
+
+
+def _by_change(cell: Any, params: Params, carry: Carry, x: Any, key: Any) -> Any:
+    """The carry by the change; the output, which may follow the carry, is the step's own."""
+    inner, kept = cell.keys_inside(key)
+    change, x_inside = cell.carry_change(params, kept, carry), cell.input_inside(params, x, kept)
+    new, _ = call_step(cell.cell_inside(), cell.params_inside(params), change.seen(carry), x_inside, inner)
+    new = jax.tree.map(
+        lambda k, old, f, new, h: k * old + f * new + h, change.keep, carry, change.scale, new, change.shift
+    )
+    return new, call_step(cell, params, carry, x, key)[1]
+
+
+def _by_maps(cell: Any, params: Params, carry: Carry, x: Any, key: Any) -> Any:
+    if not cell.linear_in_time:
+        return call_step(cell, params, carry, x, key)
+    new = cell.linear_maps(params, x).apply(carry)
+    return new, cell.output_of_carry(params, new, x)
+
+
+def _by_chunk(cell: Any, params: Params, carry: Carry, x: Any, key: Any) -> Any:
+    last, ys = cell.run_chunk(params, carry, carry, x[None], None, None)
+    return last, ys[0]
+
+
+_CLAIMED: dict[Any, Callable[..., Any]] = {
+    SeveralLayers: _by_layers,
+    OneInside: _by_one_inside,
+    LinearInTime: _by_maps,
+    InChunks: _by_chunk,
+}
 _LATER = {
+    "what it claims": _claims,
     "a step with a key": _keys,
     "batches": _batches,
     "gradients": _gradients,

@@ -127,6 +127,16 @@ BREACHES = {
 }
 
 
+BREACHES["claims"] = (
+    broken(
+        linear_in_time=True,
+        linear_maps=lambda self, params, x: rj.carry_maps.Affine(jnp.full((1,), 0.9), jnp.tanh(x @ params["input"])),
+        output_of_carry=lambda self, params, carry, x: carry,
+    ),
+    "claims LinearInTime of rnnjax.protocols, whose methods give something else than its step",
+)
+
+
 @pytest.mark.parametrize("name", BREACHES)
 def test_every_breach_is_named(name):
     cell, sentence = BREACHES[name]
