@@ -35,18 +35,21 @@ def plain_loop(cell: Any, params: Any, key: Any, reverse: bool) -> Any:
     inside = np.arange(T)[:, None] < LENGTHS
     valid, fresh = inside & MASK, cell.initial_carry(params, jnp.asarray(XS[0]))
     carry, ys = fresh, [None] * T
-    pick = lambda flag, yes, no: jax.tree.map(
-        lambda a, b: jnp.where(flag.reshape(B, *[1] * (a.ndim - 1)), a, b), yes, no
-    )
+    step = jax.jit(cell)
     for t in reversed(range(T)) if reverse else range(T):
         first = t + 1 if reverse else t  # nothing crosses from first - 1 to first
         restart = RESET[first] & inside[first] if first < T else np.zeros(B, bool)
         carry = pick(restart, fresh, carry)
         x = jnp.asarray(np.where(valid[t][:, None], XS[t], 0))
-        new, y = cell(params, carry, x) if keys[t] is None else cell(params, carry, x, key=keys[t])
+        new, y = step(params, carry, x) if keys[t] is None else step(params, carry, x, key=keys[t])
         carry = pick(valid[t], new, carry)
-        ys[t] = pick(valid[t], y, jax.tree.map(jnp.zeros_like, y))
-    return carry, jax.tree.map(lambda *leaves: jnp.stack(leaves), *ys)
+        ys[t] = pick(valid[t], y, jax.tree.map(np.zeros_like, y))
+    return carry, jax.tree.map(lambda *leaves: np.stack(leaves), *ys)
+
+
+def pick(flag: np.ndarray, yes: Any, no: Any) -> Any:
+    """``yes`` for the examples with ``flag [B]``, else ``no``."""
+    return jax.tree.map(lambda a, b: np.where(flag.reshape(B, *[1] * (np.ndim(a) - 1)), a, b), yes, no)
 
 
 INSIDE = [rj.MinGRU(4), rj.Stack(rj.Dropout(rj.MinGRU(4), 0.5), rj.LRU(4, state=3))]
@@ -82,23 +85,31 @@ def compare(cell: Any, method: str, key: Any, reverse: bool = False, **more: Any
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), run(params, junk), wanted)
 
 
-@pytest.mark.parametrize("inside", INSIDE, ids=repr)
+@pytest.mark.parametrize("inside", [pytest.param(INSIDE[0], marks=pytest.mark.slow), INSIDE[1]], ids=["cell", "stack"])
 @pytest.mark.parametrize("name", ROUND)
 def test_associative_is_the_loop_with_its_keys_and_masks(name: str, inside: Any) -> None:
     compare(ROUND[name](inside), "associative", KEY)
 
 
-@pytest.mark.parametrize("name", ROUND)
+@pytest.mark.parametrize("name", ["Record", "Zoneout", "Dropout", "three deep"])
 def test_scan_is_the_loop_round_several_layers_read_backward(name: str) -> None:
     compare(ROUND[name](INSIDE[1]), "scan", KEY, reverse=True)
 
 
-@pytest.mark.parametrize("name", ["three deep", "a stack", "LearnedCarry"])
-def test_the_other_way_round_and_without_keys(name: str) -> None:
-    compare(ROUND[name](INSIDE[1]), "associative", KEY, reverse=True)
-    compare(ROUND[name](INSIDE[1]), "associative", None, checkpoint=2)
-    compare(ROUND[name](INSIDE[1]), "deer", KEY)
-    compare(ROUND[name](INSIDE[1]), "loop", KEY, reverse=True)
+OTHER_WAYS = {
+    "reversed": dict(method="associative", key=KEY, reverse=True),
+    "no key": dict(method="associative", key=None, checkpoint=2),
+    "Newton": dict(method="deer", key=KEY),
+    "loop": dict(method="loop", key=KEY, reverse=True),
+}
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+@pytest.mark.parametrize(
+    "name", ["LearnedCarry", *(pytest.param(n, marks=pytest.mark.slow) for n in ("three deep", "a stack"))]
+)
+def test_the_other_way_round_and_without_keys(name: str, way: str) -> None:
+    compare(ROUND[name](INSIDE[1]), **OTHER_WAYS[way])
 
 
 def test_record_round_a_matrix_memory_and_a_convolution() -> None:
@@ -182,7 +193,7 @@ def test_batch_axes_are_those_of_every_layer() -> None:
     xs = jnp.asarray(np.random.default_rng(1).normal(size=(3, 3, 4)), jnp.float32)
     params = cell.init(jax.random.key(0), xs[0])
     assert cell.input_ndim == 2
-    slope = lambda method: jax.grad(lambda xs: jnp.sum(rj.unroll(cell, params, xs, method=method)[1] ** 2))(xs)
+    slope = lambda how: jax.jit(jax.grad(lambda xs: jnp.sum(rj.unroll(cell, params, xs, method=how)[1] ** 2)))(xs)
     np.testing.assert_allclose(slope("deer"), slope("loop"), rtol=1e-3, atol=1e-5)
 
 
