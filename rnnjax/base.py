@@ -13,8 +13,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections import namedtuple
-from collections.abc import Hashable, Mapping
-from functools import cache, lru_cache
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache, lru_cache, wraps
 from typing import Any, TypeVar, dataclass_transform
 
 import jax
@@ -119,6 +119,28 @@ def _check_at_construction(cls: Any) -> None:
     if not derived:
         cls.__init_subclass__ = classmethod(__init_subclass__)
     jax.tree_util.register_static(cls)
+
+
+def any_rank(cls: type[C]) -> type[C]:
+    """Class decorator: its methods promote ranks (``[B, H] + [H]``) where the user's own code may not.
+
+    That is ``jax.numpy_rank_promotion("raise")``, which is there to find mistakes, of which these are none.
+    """
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and (not name.startswith("__") or name == "__call__"):
+            setattr(cls, name, _at_any_rank(method))
+    return cls
+
+
+def _at_any_rank(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def call(*args: Any, **options: Any) -> Any:
+        if jax.config.jax_numpy_rank_promotion == "allow":  # pyright: ignore[reportAttributeAccessIssue]
+            return method(*args, **options)
+        with jax.numpy_rank_promotion("allow"):
+            return method(*args, **options)
+
+    return call
 
 
 # -- carries of several layers -----------------------------------------------------------------------------------------

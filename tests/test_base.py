@@ -186,3 +186,23 @@ def test_stack_and_sequential_say_what_they_take():
         rj.Sequential(rj.LSTM(3))
     with pytest.raises(ValueError, match="Bidirectional: merge must be one of"):
         rj.Bidirectional(rj.LSTM(3), merge="add")
+
+
+@pytest.mark.parametrize("method", ["scan", "loop", "associative"])
+def test_who_forbids_promotion_of_ranks_may_use_the_library(method):
+    """`[B, H] + [H]` within the library's own cells and wrappers is no mistake; in the user's own code it is still told."""
+    cell = rj.Readout(rj.LayerNorm(rj.MinGRU(4) if method == "associative" else rj.LSTM(4)), 3)
+    xs = jnp.ones((5, 2, 3))
+    params = cell.init(jax.random.key(0), xs[0])
+    want = rj.unroll(cell, params, xs, lengths=np.array([5, 2]), method=method)[1]
+    with jax.numpy_rank_promotion("raise"):
+        got = rj.unroll(cell, params, xs, lengths=np.array([5, 2]), method=method)[1]
+        np.testing.assert_array_equal(got, want)
+        with pytest.raises(ValueError, match="numpy_rank_promotion"):
+            rj.unroll(
+                lambda p, h, x: (h + p, h),
+                jnp.ones(3),
+                xs,
+                carry=jnp.zeros((2, 3)),
+                method=method.replace("associative", "scan"),
+            )

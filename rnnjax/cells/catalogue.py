@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import check_choice
+from rnnjax.base import any_rank, check_choice
 from rnnjax.protocols import input_axes, is_linear
 
 C = TypeVar("C")
@@ -69,7 +69,7 @@ def published(*, family: str, paper: str, year: int) -> Callable[[type[C]], type
         raise ValueError(f"published: paper must name its year, {year}, got {paper!r}")
 
     def enter(kind: type[C]) -> type[C]:
-        PUBLISHED[kind.__name__] = Published(kind, family, paper, year)
+        PUBLISHED[kind.__name__] = Published(any_rank(kind), family, paper, year)
         return kind
 
     return enter

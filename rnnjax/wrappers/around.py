@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from rnnjax.base import Carry, Key, Params, call_step, check_params
+from rnnjax.base import Carry, Key, Params, any_rank, call_step, check_params
 from rnnjax.cells.shared.options import check_fields
 from rnnjax.protocols import Cell, input_axes, prepare
 
@@ -64,7 +64,7 @@ def _filled(cls: type[C], methods: dict[str, Any]) -> type[C]:
     for name, method in methods.items():
         if name not in cls.__dict__:
             setattr(cls, name, method)
-    return cls
+    return any_rank(cls)
 
 
 def step(self: Any, params: Params, carry: Carry, x: Any, key: Key = None) -> tuple[Carry, Any]:
