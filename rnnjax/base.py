@@ -294,7 +294,8 @@ def wide(a: jax.Array) -> jax.Array:
     return a.astype(wide_dtype(a.dtype))
 
 
-def _accepts_key(function: Any) -> bool:
+def takes_key(function: Any) -> bool:
+    """Whether a cell or a bare function has a ``key`` among its arguments."""
     return (_looked_up if isinstance(function, Hashable) else _look_up)(function)
 
 
@@ -314,7 +315,7 @@ def call_step(cell: Any, params: Params, carry: Carry, x: Any, key: Key = None) 
     """One step of a cell or a bare function; ``key`` is handed on only where there is one."""
     if key is None:
         return cell(params, carry, x)
-    if not _accepts_key(cell):
+    if not takes_key(cell):
         raise TypeError(f"{name_of(cell)}: got a key but takes none; add `key=None` to its signature or drop key=")
     return cell(params, carry, x, key=key)
 
