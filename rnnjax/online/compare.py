@@ -50,7 +50,9 @@ def compare(
     if isinstance(methods, str):
         raise ValueError(f"compare: methods must be a list of names, got {methods!r}; write [{methods!r}]")
     if any(isinstance(a, jax.core.Tracer) for a in jax.tree.leaves((params, xs, targets, carry, key))):
-        raise ValueError("compare: measures time, so it must be called outside jit, grad and vmap; use value_and_grad there")
+        raise ValueError(
+            "compare: measures time, so it must be called outside jit, grad and vmap; use value_and_grad there"
+        )
     for method in methods:
         Learner(cell, loss, method)
 
@@ -85,4 +87,6 @@ def _agreement(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     lengths = np.linalg.norm(found) * np.linalg.norm(truth)
     counted = truth != 0
     signs = np.sign(found[counted]) == np.sign(truth[counted])
-    return float(found @ truth / lengths) if lengths else float("nan"), float(signs.mean()) if signs.size else float("nan")
+    return float(found @ truth / lengths) if lengths else float("nan"), float(signs.mean()) if signs.size else float(
+        "nan"
+    )

@@ -87,9 +87,10 @@ class Learner:
         have influence; key: step t has ``fold_in(key, t)``, which by JAX's default is ``split(key, T)[t]``."""
         if self.method == "uoro" and key is None:
             raise ValueError("online: method='uoro' draws random signs; pass key=")
-        one = Steps(jax.tree.map(lambda a: jnp.asarray(a)[None], x), None if self._noise(key) is None else key[None])
+        noise = self._noise(key)
+        one = Steps(jax.tree.map(lambda a: jnp.asarray(a)[None], x), None if noise is None else noise[None])
         start = start_carry(self.cell, params, carry, one)[0]
-        s = system(self.cell, self.method, params, start, x, self._noise(key))
+        s = system(self.cell, self.method, params, start, x, noise)
         return State(start, self._begin(s, params, x, key, given=carry is not None), key, jnp.uint32(0))
 
     def step(self, params: Params, state: State, x: Any, target: Any) -> tuple[State, jax.Array, Params]:
@@ -201,7 +202,9 @@ def value_and_grad(cell: Any, loss: Callable[[Any, Any], jax.Array], method: str
             state, *result = learner.step(params, state, *at)
             return (state, jax.tree.map(jnp.add, total, tuple(result))), None
 
-        shapes = jax.eval_shape(lambda at: learner.step(params, state, *at)[1:], jax.tree.map(lambda a: a[0], (xs, targets)))
+        shapes = jax.eval_shape(
+            lambda at: learner.step(params, state, *at)[1:], jax.tree.map(lambda a: a[0], (xs, targets))
+        )
         nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes)
         return jax.lax.scan(step, (state, nothing), (xs, targets))[0][1]
 

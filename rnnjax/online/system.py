@@ -19,7 +19,12 @@ from rnnjax.online.plan import Plan, make_plan
 from rnnjax.online.structure import pattern, reads
 from rnnjax.protocols import OwnStart, input_axes, prepare
 
-REACH = {"rtrl": None, "snap1": 1, "snap2": 2, "eprop": None}  # for how many steps entries of the influence come to be kept
+REACH = {
+    "rtrl": None,
+    "snap1": 1,
+    "snap2": 2,
+    "eprop": None,
+}  # for how many steps entries of the influence come to be kept
 METHODS = (*REACH, "uoro")
 
 
@@ -155,5 +160,3 @@ def flat_start(s: System, params: Any) -> Callable:
         return s.carry.pack(s.cell.initial_carry(inner, single)).reshape(-1)
 
     return flat
-
-

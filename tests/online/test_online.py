@@ -296,7 +296,12 @@ def test_fit_follows_a_stream():
     scale = lambda params, carry, x: (carry, params["k"] * x)
     stream = ((jnp.ones(1), 3 * jnp.ones(1)) for _ in iter(int, 1))  # never ends
     run = rj.online.fit(
-        scale, lambda y, t: jnp.sum((y - t) ** 2), {"k": jnp.zeros(())}, stream, optimizer=optax.sgd(0.1), carry=jnp.zeros(1)
+        scale,
+        lambda y, t: jnp.sum((y - t) ** 2),
+        {"k": jnp.zeros(())},
+        stream,
+        optimizer=optax.sgd(0.1),
+        carry=jnp.zeros(1),
     )
     ks = [float(next(run).params["k"]) for _ in range(10)]
     np.testing.assert_allclose(ks, 3 * (1 - 0.8 ** np.arange(1, 11)), rtol=1e-5)
