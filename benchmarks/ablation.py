@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from common import arguments, cells_of, save, shapes_of
 
 from rnnjax.bench import assert_equal, interleave, make_problem, make_step, print_rows
-from rnnjax.engine import batch, plan, residuals, run, scan, schedule
+from rnnjax.engine import plan, residuals, scan, schedule
+from rnnjax.engine.execute import batch, ways
 
 BIG = 1 << 40
 
@@ -50,9 +51,9 @@ PARTS = {
     "defer": (partial(scan, fuse="defer"), ()),
     "both": (partial(scan, fuse="all"), ()),
     "plan": (scan, ()),
-    "plan, whole": (scan, ((run, "choose", way("whole")),)),
-    "plan, blocks": (scan, ((run, "choose", way("blocks")),)),
-    "plan, replay": (scan, ((run, "choose", way("replay")),)),
+    "plan, whole": (scan, ((ways, "choose", way("whole")),)),
+    "plan, blocks": (scan, ((ways, "choose", way("blocks")),)),
+    "plan, replay": (scan, ((ways, "choose", way("replay")),)),
     "plan, gates apart": (scan, ((plan, "JOIN", BIG), (batch, "WIDE", 0))),
     "plan, store all": (scan, ((residuals, "ELEMENT", 10**4), (residuals, "CURVE", 10**4))),
     "plan, recompute all": (scan, ((residuals, "CURVE", 0), (residuals, "ELEMENT", 0))),

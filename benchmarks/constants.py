@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import probes
 from common import machine, machine_line
 
-from rnnjax.engine import batch, residuals, schedule
+from rnnjax.engine import residuals, schedule
+from rnnjax.engine.execute import batch
 
 
 class Constant(NamedTuple):

@@ -101,7 +101,7 @@ def test_what_cannot_be_differentiated_our_way_is_differentiated_as_lax_scan(kin
     def refuse(*args, **kwargs):
         raise _jax.Unsupported("a test asked for it")
 
-    monkeypatch.setattr("rnnjax.engine.run.trace_step", refuse)
+    monkeypatch.setattr("rnnjax.engine.execute.derivative.trace_step", refuse)
     f = lambda: value_of(kind, lambda w, xs: loss(rj.scan, w, xs))
     if "grad" in kind or kind == "jvp":
         got, said = one_warning(f)
@@ -128,6 +128,6 @@ def test_running_catches_nothing(kind, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("rnnjax.engine.run.finish", broken)
+    monkeypatch.setattr("rnnjax.engine.execute.run.finish", broken)
     with pytest.raises(RuntimeError, match="a defect"):
         value_of(kind, lambda w, xs: loss(rj.scan, w, xs))

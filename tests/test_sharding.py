@@ -131,7 +131,7 @@ for cell in (rj.LSTM(H), rj.Elman(H)):
         with jax.set_mesh(mesh):
             args = place(params, P()), place(xs, P(None, "data")), place(carry, P("data"))
             for way, options in WAYS:
-                rj.engine.run.choose = lambda length, sizes: way
+                rj.engine.execute.ways.choose = lambda length, sizes: way
                 f = jax.jit(jax.value_and_grad(lambda *a: loss(rj.scan, *a, **options), (0, 1, 2)))
                 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), f(*args), want)
                 text = f.lower(*args).compile().as_text()

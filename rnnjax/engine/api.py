@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 
 from rnnjax import _jax
+from rnnjax.engine.capture import Traced, lowered, trace
 from rnnjax.engine.devices import find_apart, run_apart
 from rnnjax.engine.eager import (
     Ready,
@@ -22,11 +23,11 @@ from rnnjax.engine.eager import (
     key_of,
     with_constants,
 )
+from rnnjax.engine.execute.run import run
+from rnnjax.engine.execute.segments import scan_segments, segment_length
+from rnnjax.engine.execute.time import Time
 from rnnjax.engine.explain import Explanation, make_explanation
 from rnnjax.engine.plan import Plan, Tuned, check_fuse, make_plan
-from rnnjax.engine.run import Time, run
-from rnnjax.engine.segments import scan_segments, segment_length
-from rnnjax.engine.trace import Traced, lowered, trace
 
 PyTree = Any
 

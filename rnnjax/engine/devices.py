@@ -23,6 +23,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rnnjax import _jax
+from rnnjax.engine.binding_times import CHEAP, ELEMENTWISE_COSTLY
+from rnnjax.engine.capture import Traced
 from rnnjax.engine.graph import (
     Atom,
     Eqn,
@@ -37,8 +39,6 @@ from rnnjax.engine.graph import (
     run_eqn,
     variables,
 )
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY
-from rnnjax.engine.trace import Traced
 
 Place = tuple[Var, int]  # an axis of a value
 Runner = Callable[[Callable, list, list], tuple[list, list]]

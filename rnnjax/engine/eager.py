@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnnjax.engine.trace import Traced
+from rnnjax.engine.capture import Traced
 
 ARRAYS = (jax.Array, np.ndarray, np.generic, bool, int, float, complex)
 LOOPS: weakref.WeakKeyDictionary[Any, dict[Hashable, Ready]] = weakref.WeakKeyDictionary()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+from rnnjax.engine.binding_times import STAYS, Sorted, may_run_at_once
+from rnnjax.engine.capture import Traced
+from rnnjax.engine.execute.ways import gradient_schedule
 from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, is_var, variables
 from rnnjax.engine.plan import Plan
-from rnnjax.engine.run import gradient_schedule
 from rnnjax.engine.schedule import Schedule
-from rnnjax.engine.sort import STAYS, Sorted, may_run_at_once
-from rnnjax.engine.trace import Traced
 
 COLUMNS = ("where", "product", "fate", "why")
 

@@ -13,12 +13,12 @@ import dataclasses
 from typing import Any
 
 from rnnjax import _jax
+from rnnjax.engine.binding_times import CHEAP, ELEMENTWISE_COSTLY, INPUT, Sorted, sort
+from rnnjax.engine.capture import Traced, lower_products
+from rnnjax.engine.deferral import USUAL, Taps, find_taps
 from rnnjax.engine.graph import PRODUCTS, Eqn, Graph, Var, is_float, nbytes, variables
-from rnnjax.engine.rewrite import rewrite
+from rnnjax.engine.passes import rewrite
 from rnnjax.engine.schedule import WHOLE, Ways
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY, Sorted, sort
-from rnnjax.engine.taps import USUAL, Taps, find_taps
-from rnnjax.engine.trace import Traced, lower_products
 
 JOIN = 16  # steps that make up for a copy of the weights
 MODES = (True, False, "all", "hoist", "defer")
@@ -159,4 +159,4 @@ def pays(s: Sorted, taps: Taps) -> bool:
 
 def hoisted_bytes(s: Sorted) -> int:
     """Bytes per step of what is hoisted into the loop."""
-    return sum(nbytes(v) for v in {v for e in s.loop for v in variables(e.ins) if s.level[v] == 1 and v not in s.xs})
+    return sum(nbytes(v) for v in {v for e in s.loop for v in variables(e.ins) if s.when[v] == INPUT and v not in s.xs})

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from rnnjax.engine.binding_times import CHEAP, ELEMENTWISE_COSTLY
 from rnnjax.engine.graph import Eqn, Var, nbytes, producers, variables
-from rnnjax.engine.sort import CHEAP, ELEMENTWISE_COSTLY
 
 STORE, READ = 170, 30  # write step by step and read back; read only, of what is stored anyway
 STACK = 60  # write for all steps at once and read back

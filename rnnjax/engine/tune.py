@@ -17,13 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.engine.capture import Traced, trace
 from rnnjax.engine.eager import constants, is_traced, with_constants
+from rnnjax.engine.execute.run import run
+from rnnjax.engine.execute.time import Time
+from rnnjax.engine.execute.ways import forward_schedule, gradient_schedule, interface
 from rnnjax.engine.explain import through_time
 from rnnjax.engine.graph import Var, evaluate, read
 from rnnjax.engine.plan import Plan, Tuned, floating_types, in_words, make_plan, types_of
-from rnnjax.engine.run import Time, forward_schedule, gradient_schedule, interface, run
 from rnnjax.engine.schedule import WHOLE, Schedule, Ways
-from rnnjax.engine.trace import Traced, trace
 
 PyTree = Any
 BLOCKS = (16, 64)  # steps: blocks of about these lengths are tried, and what the estimate asks for

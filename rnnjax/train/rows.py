@@ -20,8 +20,8 @@ import jax
 import numpy as np
 
 from rnnjax import _jax
+from rnnjax.engine.capture import to_graph
 from rnnjax.engine.graph import Eqn, Graph, Var, is_float, is_var, run_eqn
-from rnnjax.engine.trace import to_graph
 from rnnjax.train import reads
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnnjax.engine import devices
-from rnnjax.engine.trace import trace
+from rnnjax.engine.capture import trace
 
 B, H, PARTS = 6, 4, 2
 KEYS = jax.random.split(jax.random.key(0), 6)

@@ -12,7 +12,8 @@ from engine.bodies import BODIES
 from jax import lax
 
 import rnnjax.engine as engine
-from rnnjax.engine import run, schedule
+from rnnjax.engine import schedule
+from rnnjax.engine.execute import ways
 
 FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 NO_FORWARD_MODE = {"custom_vjp"}
@@ -140,7 +141,7 @@ def test_ways_through_time(name, kind, monkeypatch):
         seen.append(schedule.Schedule(blocks, kind.startswith("replay") and sizes.can_replay, kind != "not hoisted"))
         return seen[-1]
 
-    monkeypatch.setattr(run, "choose", forced)
+    monkeypatch.setattr(ways, "choose", forced)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         options = dict(second_order=name in SECOND_ORDER, forward_mode=name not in NO_FORWARD_MODE, reverse=reverse)

@@ -12,7 +12,8 @@ from zoo import ZOO
 import rnnjax as rj
 import rnnjax.engine as engine
 from rnnjax import _jax
-from rnnjax.engine import plan, run, schedule
+from rnnjax.engine import plan, schedule
+from rnnjax.engine.execute import ways
 
 T, B = 6, 5  # sizes that no weight of the zoo's cells has
 
@@ -260,7 +261,7 @@ def test_the_way_through_time_follows_from_shapes():
     def way(steps, batch, inputs=64):
         step = lambda h, x: (jnp.tanh(x @ w[:inputs] + h @ u)[:, :64],) * 2
         traced = engine.api.trace(step, jnp.zeros((batch, 64)), jnp.zeros((steps, batch, inputs)), None, False, 1)
-        return run.gradient_schedule(plan.make_plan(traced, True), steps)
+        return ways.gradient_schedule(plan.make_plan(traced, True), steps)
 
     assert way(100, 4).blocks == 1
     assert way(1000, 64).blocks > 4

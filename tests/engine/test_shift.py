@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
-from rnnjax.engine.store import shift
+from rnnjax.engine.stacks import shift
 
 SHAPES = [(4, 1, 1), (8, 2, 8), (64, 16, 3), (100, 1, 256)]
 

@@ -18,9 +18,9 @@ import pytest
 import rnnjax as rj
 import rnnjax.engine as engine
 from rnnjax import _jax
+from rnnjax.engine.capture import trace
 from rnnjax.engine.plan import make_plan, types_of
 from rnnjax.engine.schedule import Schedule, Ways
-from rnnjax.engine.trace import trace
 
 T, B, I, H = 12, 2, 3, 4
 RNG = np.random.default_rng(0)

@@ -1,5 +1,7 @@
 """`rows`: what is said to go row by row does so, shown by changing one row; what mixes rows is refused."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,8 @@ import optax
 import pytest
 from jax import lax
 
+from rnnjax.engine.capture import to_graph
 from rnnjax.engine.graph import alive, is_var
-from rnnjax.engine.trace import to_graph
 from rnnjax.train.rows import TAIL, Rows, Study, Unprovable, Whole
 
 T, B, I = 3, 4, 5
@@ -98,7 +100,7 @@ MIXED = {
 
 def states_of(f, x):
     graph = to_graph(jax.make_jaxpr(f)(x))
-    graph.eqns = alive(graph.eqns, graph.outs)
+    graph = dataclasses.replace(graph, eqns=alive(graph.eqns, graph.outs))
     env = Study(x.shape[1]).follow(graph, [Rows(1)])
     return [env[a] if is_var(a) else Whole() for a in graph.outs]
 

@@ -1,4 +1,4 @@
-"""Step 1, trace: `lax.scan` traces the body and checks its types; its equation is taken apart into a flat graph."""
+"""Step 1, capture: `lax.scan` traces the body and checks its types; its equation is taken apart into a flat graph."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 
 from rnnjax import _jax
+from rnnjax.engine.capture import to_graph
 from rnnjax.engine.graph import Eqn, Graph, Var, alive, depends, evaluate, read, variables
-from rnnjax.engine.trace import to_graph
 
 
 def delicate(eqn: Eqn) -> bool:

@@ -13,7 +13,11 @@ from jax import lax
 
 from rnnjax import _jax
 from rnnjax.engine import residuals
-from rnnjax.engine.batchable import batchable
+from rnnjax.engine.binding_times import Sorted
+from rnnjax.engine.capture import to_graph
+from rnnjax.engine.deferral import Taps
+from rnnjax.engine.execute.batchable import batchable
+from rnnjax.engine.execute.taps import run_tapped
 from rnnjax.engine.graph import (
     Atom,
     Eqn,
@@ -27,9 +31,6 @@ from rnnjax.engine.graph import (
     read,
     variables,
 )
-from rnnjax.engine.sort import Sorted
-from rnnjax.engine.taps import Taps, run_tapped
-from rnnjax.engine.trace import to_graph
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from rnnjax import _jax
+from rnnjax.engine.binding_times import CONSTANT, Sorted
 from rnnjax.engine.graph import Eqn, Var, alive, is_var, nbytes, read, run_eqn
-from rnnjax.engine.rewrite import narrow_products
-from rnnjax.engine.sort import Sorted
+from rnnjax.engine.passes.narrow import narrow_products
 
 WIDE = 2 * 2**20  # up to here a product over time stays in the cache while it is cut apart; one wide product is faster
 
@@ -71,6 +71,6 @@ def hoist(s: Sorted, wanted: list[Var], env: dict[Var, Any], xs: list) -> list:
     eqns = alive(s.ahead, wanted)
     steps = xs[0].shape[0] if xs else 0
     if any(steps * nbytes(v) > WIDE for e in eqns if e.name == "dot_general" for v in e.outs):
-        eqns = narrow_products(eqns, set(wanted), lambda v: s.level[v] == 0)
+        eqns = narrow_products(eqns, set(wanted), lambda v: s.when[v] == CONSTANT)
     evaluate_stacked(eqns, inner, set(stacked))
     return [inner[v] for v in wanted]

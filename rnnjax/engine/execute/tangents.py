@@ -9,12 +9,13 @@ import jax
 from jax.custom_derivatives import SymbolicZero
 
 from rnnjax import _jax
-from rnnjax.engine.batch import hoist
-from rnnjax.engine.batchable import push_forward
+from rnnjax.engine.binding_times import CONSTANT, INPUT, Sorted
+from rnnjax.engine.deferral import Tap, Taps, Use
+from rnnjax.engine.execute.batch import hoist
+from rnnjax.engine.execute.batchable import push_forward
+from rnnjax.engine.execute.linear import Interface, Live
+from rnnjax.engine.execute.taps import make_tap, use_tangents
 from rnnjax.engine.graph import Var, alive, depends, is_float
-from rnnjax.engine.linear import Interface, Live
-from rnnjax.engine.sort import Sorted
-from rnnjax.engine.taps import Tap, Taps, Use, make_tap, use_tangents
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +38,9 @@ class Tangents:
         consts, xs = perturbed(face.constants, d0), perturbed(s.xs, dxs)
         reach = depends(s.ahead, [*consts, *xs])
         read = dict.fromkeys([*face.per_step, *(v for t in every.taps for v in t.sources)])
-        found = {v for v in read if v in reach and s.level[v] == 1 and is_float(v)}
+        found = {v for v in read if v in reach and s.when[v] == INPUT and is_float(v)}
         uses = [u for u in every.uses if any(w in consts for w in u.weights)]
-        operands = list(dict.fromkeys(v for u in uses for v in u.operands if s.level[v] > 0))
+        operands = list(dict.fromkeys(v for u in uses for v in u.operands if s.when[v] > CONSTANT))
         moves = {*consts, *found, *(v for u in uses for v in (*u.eqn.outs, *u.pieces))}
         taps = [t for t in every.taps if any(v in moves for v in t.sources)]
         plain = [v for v in every.plain if v in moves]
@@ -70,7 +71,7 @@ class Tangents:
         outs: dict[Var, Any] = {}
         for use in self.uses:
             dot = {w: self.consts[w] for w in use.weights if w in self.consts}
-            stacked = {v for v in use.operands if self.s.level[v] > 0}
+            stacked = {v for v in use.operands if self.s.when[v] > CONSTANT}
             outs.update(use_tangents(use, given, dot, stacked))
 
         def tangent(v: Var, like: Var) -> Any:

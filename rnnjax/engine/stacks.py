@@ -7,9 +7,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from rnnjax.engine.batch import evaluate_stacked
+from rnnjax.engine.execute.batch import evaluate_stacked
+from rnnjax.engine.execute.linear import Linear
 from rnnjax.engine.graph import Var, evaluate, is_var, read, variables
-from rnnjax.engine.linear import Linear
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,14 +1,15 @@
-"""Step 2, sort: what is known before the loop, what is known for all steps at once, and what needs the carry.
+"""Step 3, binding times: what is known before the loop, what is known for all steps at once, and what needs the carry.
 
-0  constants only: run once
-1  constants and x: run for all steps at once, by `vmap` over time
-2  needs the carry: the loop
-3  needs the carry but feeds no next carry: run after the loop for all steps at once (a readout, say)
+once   CONSTANT, from constants alone: run once
+ahead  INPUT, from constants and x: run for all steps at once, by `vmap` over time
+loop   CARRY, needs the carry: the loop
+after  CARRY too, but feeds no next carry: run after the loop for all steps at once (a readout, say)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 import numpy as np
 
@@ -32,13 +33,24 @@ ELEMENTWISE_COSTLY = frozenset(
 )
 
 
+class BindingTime(enum.IntEnum):
+    """When a value is known."""
+
+    CONSTANT = 0  # before the loop
+    INPUT = 1  # from x: for all steps at once
+    CARRY = 2  # in the loop
+
+
+CONSTANT, INPUT, CARRY = BindingTime
+
+
 @dataclasses.dataclass(frozen=True)
 class Sorted:
-    """The body, sorted. `level` of a value says when it is known (0, 1 or 2)."""
+    """The body, sorted. `when` of a value says when it is known."""
 
     graph: Graph
     num_carry: int
-    level: dict[Var, int]
+    when: dict[Var, BindingTime]
     once: list[Eqn]
     ahead: list[Eqn]
     loop: list[Eqn]
@@ -60,8 +72,8 @@ class Sorted:
     def ys(self) -> list[Atom]:
         return self.graph.outs[self.num_carry :]
 
-    def of(self, atom: Atom) -> int:
-        return self.level[atom] if is_var(atom) else 0
+    def of(self, atom: Atom) -> BindingTime:
+        return self.when[atom] if is_var(atom) else CONSTANT
 
 
 def may_run_at_once(eqn: Eqn) -> bool:
@@ -79,52 +91,52 @@ def folds_time(eqn: Eqn) -> bool:
     return eqn.name == "conv_general_dilated" and any(_jax.placement(v.aval) is not None for v in variables(eqn.ins))
 
 
-def assign_levels(graph: Graph, num_carry: int) -> dict[Var, int]:
-    """When each value is known: 0, 1 or 2."""
-    level = {v: 0 for v in graph.consts}
-    level.update({v: 2 if n < num_carry else 1 for n, v in enumerate(graph.ins)})
+def binding_times(graph: Graph, num_carry: int) -> dict[Var, BindingTime]:
+    """When each value is known: CONSTANT, INPUT or CARRY."""
+    when = {v: CONSTANT for v in graph.consts}
+    when.update({v: CARRY if n < num_carry else INPUT for n, v in enumerate(graph.ins)})
     for eqn in graph.eqns:
-        high = max((level[v] for v in variables(eqn.ins)), default=0)
-        if high == 1 and not may_run_at_once(eqn):
-            high = 2
-        level.update({v: high for v in eqn.outs})
-    return level
+        high = max((when[v] for v in variables(eqn.ins)), default=CONSTANT)
+        if high == INPUT and not may_run_at_once(eqn):
+            high = CARRY
+        when.update({v: high for v in eqn.outs})
+    return when
 
 
 def sort(graph: Graph, num_carry: int, *, everything: bool = False, hoisting: bool = True) -> Sorted:
     """Sort a body. `everything`: run ahead and after whatever can be, not only what pays. `hoisting`: False for never."""
     eqns = alive(graph.eqns, graph.outs)
-    level = assign_levels(dataclasses.replace(graph, eqns=eqns), num_carry)
+    when = binding_times(dataclasses.replace(graph, eqns=eqns), num_carry)
     if not hoisting:
-        level.update({v: 2 for e in eqns for v in e.outs if level[v] == 1})
+        when.update({v: CARRY for e in eqns for v in e.outs if when[v] == INPUT})
     elif not everything:
-        keep_cheap_in_loop(eqns, level, graph.outs)
+        keep_cheap_in_loop(eqns, when, graph.outs)
     groups: list[list[Eqn]] = [[], [], []]
     for eqn in eqns:
-        groups[level[eqn.outs[0]] if eqn.outs else 2].append(eqn)
-    loop, after = split_readout(groups[2], graph, num_carry, level, everything) if hoisting else (groups[2], [])
-    return Sorted(graph, num_carry, level, groups[0], groups[1], loop, after)
+        groups[when[eqn.outs[0]] if eqn.outs else CARRY].append(eqn)
+    loop, after = split_readout(groups[CARRY], graph, num_carry, when, everything) if hoisting else (groups[CARRY], [])
+    return Sorted(graph, num_carry, when, groups[CONSTANT], groups[INPUT], loop, after)
 
 
-def keep_cheap_in_loop(eqns: list[Eqn], level: dict[Var, int], outs: list[Atom]) -> None:
+def keep_cheap_in_loop(eqns: list[Eqn], when: dict[Var, BindingTime], outs: list[Atom]) -> None:
     """A cheap step on x whose result is no smaller than what it reads stays in the loop: hoisted, it only moves memory."""
     read_by = users(eqns)
     given = set(variables(outs))
-    in_loop = {v for e in eqns if level[e.outs[0]] == 2 for v in variables(e.ins)} if eqns else set()
+    in_loop = {v for e in eqns if when[e.outs[0]] == CARRY for v in variables(e.ins)} if eqns else set()
     for eqn in reversed(eqns):
-        if level[eqn.outs[0]] != 1 or eqn.name not in CHEAP - {"split"} or any(v in given for v in eqn.outs):
+        if when[eqn.outs[0]] != INPUT or eqn.name not in CHEAP - {"split"} or any(v in given for v in eqn.outs):
             continue
-        if not all(level[u.outs[0]] == 2 for v in eqn.outs for u in read_by.get(v, [])):
+        if not all(when[u.outs[0]] == CARRY for v in eqn.outs for u in read_by.get(v, [])):
             continue
-        reads = {v for v in variables(eqn.ins) if level[v] == 1}
+        reads = {v for v in variables(eqn.ins) if when[v] == INPUT}
         new = sum(nbytes(v) for v in reads if v not in in_loop)
         if new <= sum(nbytes(v) for v in eqn.outs):
-            level.update({v: 2 for v in eqn.outs})
+            when.update({v: CARRY for v in eqn.outs})
             in_loop |= reads
 
 
 def split_readout(
-    loop: list[Eqn], graph: Graph, num_carry: int, level: dict[Var, int], everything: bool
+    loop: list[Eqn], graph: Graph, num_carry: int, when: dict[Var, BindingTime], everything: bool
 ) -> tuple[list[Eqn], list[Eqn]]:
     """(the loop, what can wait until after it). Waits when a product is among it and little more must be stored."""
     stays = alive(loop, graph.outs[:num_carry])
@@ -139,15 +151,15 @@ def split_readout(
     products = [e for e in rest if e.name in PRODUCTS]
     if not rest or not (products or everything):
         return loop, []
-    if not everything and not readout_pays(rest, graph, num_carry, level):
+    if not everything and not readout_pays(rest, graph, num_carry, when):
         return loop, []
     return [e for e in loop if e in kept], rest
 
 
-def readout_pays(rest: list[Eqn], graph: Graph, num_carry: int, level: dict[Var, int]) -> bool:
+def readout_pays(rest: list[Eqn], graph: Graph, num_carry: int, when: dict[Var, BindingTime]) -> bool:
     """Whether what the readout reads is not much larger than what it gives."""
     made = producers(rest)
-    reads = {v for e in rest for v in variables(e.ins) if v not in made and level[v] == 2}
+    reads = {v for e in rest for v in variables(e.ins) if v not in made and when[v] == CARRY}
     given = {v for v in variables(graph.outs[num_carry:])}
     stored = sum(nbytes(v) for v in reads if v not in given)
     products = sum(int(np.prod(v.shape)) * v.dtype.itemsize for e in rest if e.name in PRODUCTS for v in e.outs)

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax.engine import rewrite
+from rnnjax.engine import passes
+from rnnjax.engine.binding_times import binding_times
+from rnnjax.engine.capture import trace
 from rnnjax.engine.graph import Eqn, Graph, Var, checked, evaluate, read
-from rnnjax.engine.join import join_products
-from rnnjax.engine.sort import assign_levels
-from rnnjax.engine.trace import trace
 
 H, I = 4, 3
 
@@ -41,14 +40,8 @@ def values_of(graph, seed):
     return [read(env, a) for a in graph.outs]
 
 
-PASSES = {
-    "slices_to_splits": lambda g: rewrite.slices_to_splits(g),
-    "open_concats": lambda g: rewrite.open_concats(g, assign_levels(g, 1)),
-    "join_products": lambda g: join_products(g, 1, assign_levels(g, 1)),
-    "push_splits": lambda g: rewrite.push_splits(g, assign_levels(g, 1)),
-    "part_gates": lambda g: rewrite.part_gates(g, assign_levels(g, 1)),
-    "all": lambda g: rewrite.rewrite(g, 1, True),
-    "all after slices": lambda g: rewrite.rewrite(rewrite.slices_to_splits(g), 1, False),
+PASSES = {one.__name__: lambda g, one=one: one(g, 1, binding_times(g, 1)) for one in passes.ORDER} | {
+    "all": lambda g: passes.rewrite(g, 1, True)
 }
 
 

@@ -1,4 +1,5 @@
-"""Step 3b, taps: where the loop takes one tangent for everything in a value that the loop need not compute.
+"""Step 4, deferral: which gradients of constants wait until after the loop, and where
+the loop takes one tangent for everything in a value that it need not compute.
 
 A *use* is an equation of a carry-dependent operand `a_t` and a constant `W` (`a_t @ W`, `a_t * w`, `conv(a_t, W)`,
 `W[a_t]`, ...). A *sum* is a tree of additions: product pieces + hoisted input + bias. Each sum takes ONE tap,
@@ -14,17 +15,12 @@ Transposed, a tap is one stored cotangent, and its formula ONE product over T*B 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from rnnjax import _jax
-from rnnjax.engine.batch import run_stacked
-from rnnjax.engine.batchable import push_forward
-from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, read, run_eqn, users, variables
-from rnnjax.engine.sort import Sorted, folds_time
+from rnnjax.engine.binding_times import CARRY, CONSTANT, Sorted, folds_time
+from rnnjax.engine.graph import Eqn, Var, is_float, is_var, producers, users, variables
 
 BILINEAR = frozenset({"dot_general", "conv_general_dilated", "mul"})
 USUAL = BILINEAR | {"gather", "dynamic_slice"}
@@ -93,7 +89,7 @@ def find_taps(s: Sorted, wanted: Callable[[Eqn], bool]) -> Taps:
     sums, inside = find_sums(s, read_by, given, {v for u in uses for v in u.pieces})
     served = inside | {u.eqn: set(u.weights) for u in uses}
     reads = [v for e in s.loop for v in variables(e.ins) if v not in served.get(e, ())]
-    plain = {v for v in [*reads, *variables(s.carry_out)] if s.level[v] < 2}
+    plain = {v for v in [*reads, *variables(s.carry_out)] if s.when[v] < CARRY}
     return Taps(uses, place_taps(s, uses, sums), plain, served)
 
 
@@ -101,8 +97,8 @@ def as_use(eqn: Eqn, s: Sorted, read_by: dict[Var, list[Eqn]], given: set[Var]) 
     """`eqn` as a use, if it reads float constants beside something that needs the carry."""
     if eqn.name in SUMS or eqn.name == "split" or folds_time(eqn):
         return None
-    weights = [v for v in dict.fromkeys(variables(eqn.ins)) if s.level[v] == 0 and is_float(v)]
-    if not weights or not any(s.level[v] > 0 for v in variables(eqn.ins)):
+    weights = [v for v in dict.fromkeys(variables(eqn.ins)) if s.when[v] == CONSTANT and is_float(v)]
+    if not weights or not any(s.when[v] > CONSTANT for v in variables(eqn.ins)):
         return None
     after = read_by.get(eqn.outs[0], [])
     if len(eqn.outs) == 1 and len(after) == 1 and after[0].name == "split" and eqn.outs[0] not in given:
@@ -140,9 +136,9 @@ def find_sums(s: Sorted, read_by: dict, given: set[Var], pieces: set[Var]) -> tu
         seen: list[Eqn] = []
         parts = leaves(eqn, 1, seen)
         taken = {v for _, v in parts if is_var(v) and v in pieces and len(read_by[v]) == 1 and v not in given}
-        if taken or any(is_var(v) and s.level[v] < 2 for _, v in parts):
+        if taken or any(is_var(v) and s.when[v] < CARRY for _, v in parts):
             sums.append(Sum(eqn, parts, taken))
-            inside |= {e: {v for v in variables(e.ins) if s.level[v] < 2} for e in seen}
+            inside |= {e: {v for v in variables(e.ins) if s.when[v] < CARRY} for e in seen}
     return sums, inside
 
 
@@ -169,7 +165,7 @@ def place_taps(s: Sorted, uses: list[Use], sums: list[Sum]) -> list[Tap]:
 
 def outside(leaves: Iterable[tuple[int, Any]], taken: set[Var], s: Sorted) -> Terms:
     """The leaves of a sum whose tangents the loop need not compute."""
-    return [(sign, v) for sign, v in leaves if is_var(v) and (v in taken or s.level[v] < 2)]
+    return [(sign, v) for sign, v in leaves if is_var(v) and (v in taken or s.when[v] < CARRY)]
 
 
 def wide_tap(use: Use, ends: list[Sum | None], s: Sorted, part_of: dict[Var, tuple[Eqn, int]]) -> Tap:
@@ -193,91 +189,3 @@ def wide_tap(use: Use, ends: list[Sum | None], s: Sorted, part_of: dict[Var, tup
         columns = []
     sizes, axis = _jax.split_form(use.split.params)
     return Tap(use.eqn.outs[0], terms, axis, sizes, columns)
-
-
-@jax.custom_jvp
-def tapped(value: jax.Array, tap: jax.Array) -> jax.Array:
-    """`value`, whose tangent is that of `value` plus that of `tap`."""
-    del tap
-    return value
-
-
-@tapped.defjvp
-def _tapped_jvp(primals, tangents):
-    return primals[0], tangents[0] + tangents[1]
-
-
-def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict[Var, jax.Array]) -> None:
-    """Run the loop's equations with taps; uses and sums read constants and hoisted values from `held`."""
-    for eqn in loop:
-        served = taps.served.get(eqn, ())
-        values = [held[a] if is_var(a) and a in served else read(env, a) for a in eqn.ins]
-        out = run_eqn(eqn, values)
-        env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
-
-
-def use_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: set[Var]) -> dict[Var, Any]:
-    """Tangents of the outputs of a use, and of its pieces, for tangents `dot` of its constants, all steps at once."""
-    eqn = use.eqn
-    over = [is_var(a) and a in stacked for a in eqn.ins]
-    if eqn.name in BILINEAR:
-        ins = [dot[a] if is_var(a) and a in dot else read(env, a) for a in eqn.ins]
-        out = run_stacked(eqn, ins, over)
-    else:
-        out = other_tangents(eqn, env, dot, over)
-    found = dict(zip(eqn.outs, out, strict=True))
-    if use.split is not None:
-        found.update(zip(use.pieces, run_stacked(use.split, out, [True]), strict=True))
-    return found
-
-
-def other_tangents(eqn: Eqn, env: dict[Var, Any], dot: dict[Var, Any], over: list[bool]) -> list[Any]:
-    """Tangents of any equation for tangents of its constants; None for integers."""
-    names = [v for v in dict.fromkeys(variables(eqn.ins)) if v in dot]
-    floats = [n for n, v in enumerate(eqn.outs) if is_float(v)]
-
-    def of(values):
-        inner = {**env, **dict(zip(names, values, strict=True))}
-        out = run_stacked(eqn, [read(inner, a) for a in eqn.ins], over)
-        return [out[n] for n in floats]
-
-    out = push_forward(of, ([env[v] for v in names],), ([dot[v] for v in names],), [eqn])
-    found = dict(zip(floats, out, strict=True))
-    return [found.get(n) for n in range(len(eqn.outs))]
-
-
-def make_tap(tap: Tap, tangent: Callable[[Var], Any], steps: int) -> jax.Array:
-    """The tap for all `steps` at once. `tangent` gives that of a source, time first (of size 1 where it is the same at each
-    step) and of the point's rank, or None where there is none."""
-    parts = signed(tap.terms, tangent)
-    columns = [signed(column, tangent) for column in tap.columns]
-    for time in dict.fromkeys(d.shape[0] for column in columns for d in column):
-        parts.append(side_by_side([[d for d in column if d.shape[0] == time] for column in columns], tap))
-    return jnp.broadcast_to(total(parts), (steps, *tap.point.shape))
-
-
-def signed(terms: Terms, tangent: Callable[[Var], Any]) -> list[Any]:
-    """The tangents of the terms that have one, with their signs."""
-    found = [(sign, tangent(v)) for sign, v in terms]
-    return [d if sign > 0 else -d for sign, d in found if d is not None]
-
-
-def total(parts: list[Any]) -> Any:
-    """The sum of one or more arrays."""
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = jnp.add(whole, part)
-    return whole
-
-
-def side_by_side(columns: list[list[Any]], tap: Tap) -> jax.Array:
-    """The sums of the columns along the tap's axis, zeros where a column is empty."""
-    axis = tap.axis + 1  # after time
-    parts = [d for column in columns for d in column]
-    lead = [(*d.shape[:axis], 1, *d.shape[axis + 1 :]) for d in parts]
-    shape = jnp.broadcast_shapes(*lead)
-    shapes = [(*shape[:axis], size, *shape[axis + 1 :]) for size in tap.sizes]
-    zero = jnp.zeros((), tap.point.dtype)
-    filled = [jnp.broadcast_to(total(c) if c else zero, n) for c, n in zip(columns, shapes, strict=True)]
-    like = max(parts, key=lambda d: d.size)
-    return jnp.concatenate([_jax.place_as(f, like) for f in filled], axis)
