@@ -24,28 +24,31 @@ class Store:
 
     @classmethod
     def of(cls, step: Linear, consts: dict[Var, Any]) -> Store:
-        want = dict.fromkeys(v for v in variables(step.keep) if v not in consts)
-        inputs = {*step.carry, *step.hoisted}
+        want = dict.fromkeys(v for v in variables(step.forward.keep) if v not in consts)
+        inputs = {*step.ins.carry, *step.ins.hoisted}
         shifted = {
             n: after
-            for n, (v, after) in enumerate(zip(step.carry, step.carry_out, strict=True))
+            for n, (v, after) in enumerate(zip(step.ins.carry, step.outs.carry, strict=True))
             if v in want and is_var(after) and after not in inputs and (step.replay or after in want)
         }
-        skip = {step.carry[n] for n in shifted} | set(step.hoisted)
+        skip = {step.ins.carry[n] for n in shifted} | set(step.ins.hoisted)
         stack = dict.fromkeys([*(v for v in want if v not in skip), *shifted.values()])
-        return cls(step, consts, list(stack), [v for v in step.hoisted if v in want], shifted)
+        return cls(step, consts, list(stack), [v for v in step.ins.hoisted if v in want], shifted)
 
     def step(self, carry: list, x: list) -> tuple[list, list]:
         """One step of the forward loop."""
-        env = {**self.consts, **dict(zip([*self.linear.carry, *self.linear.hoisted], [*carry, *x], strict=True))}
-        evaluate(self.linear.forward, env)
-        return [jnp.asarray(read(env, a)) for a in self.linear.carry_out], [env[v] for v in self.stack]
+        env = {
+            **self.consts,
+            **dict(zip([*self.linear.ins.carry, *self.linear.ins.hoisted], [*carry, *x], strict=True)),
+        }
+        evaluate(self.linear.forward.eqns, env)
+        return [jnp.asarray(read(env, a)) for a in self.linear.outs.carry], [env[v] for v in self.stack]
 
     def read(self, stacks: list, starts: list, hoisted: dict[Var, Any], time: Any) -> dict[Var, Any]:
         """The stacks over one block by value, those that are made again included; `hoisted`: the hoisted values, if so."""
         given = {**dict(zip([*self.stack, *self.hoisted], stacks, strict=True)), **hoisted}
         for (n, after), start in zip(self.shifted.items(), starts, strict=True):
-            given[self.linear.carry[n]] = shift(start, given[after], time.reverse)
+            given[self.linear.ins.carry[n]] = shift(start, given[after], time.reverse)
         env, stacked = {**self.consts, **given}, set(given)
         evaluate_stacked(self.linear.replay, env, stacked)
         return {v: env[v] for v in stacked}
@@ -54,7 +57,7 @@ class Store:
         """The stack of an emitted value over all of time."""
         given = dict(zip([*self.stack, *self.hoisted], stacks, strict=True))
         for n, after in self.shifted.items():
-            if self.linear.carry[n] is atom:
+            if self.linear.ins.carry[n] is atom:
                 return shift(init[n], given[after], time.reverse)
         return over_time(atom, given, self.consts, time.length)
 

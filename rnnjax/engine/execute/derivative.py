@@ -15,7 +15,7 @@ import jax
 from rnnjax import _jax
 from rnnjax.engine.execute.batch import hoist
 from rnnjax.engine.execute.forward import Loop
-from rnnjax.engine.execute.linear import Linear, run_linear, trace_step
+from rnnjax.engine.execute.linear import Dots, Linear, run_linear, trace_step
 from rnnjax.engine.execute.tangents import Tangents, instantiate, typed, with_float0
 from rnnjax.engine.execute.ways import schedule_step
 from rnnjax.engine.graph import evaluate, is_float
@@ -57,12 +57,12 @@ def derivative(body: Loop, primals: Any, tangents: Any, dot: Tangents, step: Lin
     consts, xs, init = primals
     time = dataclasses.replace(body.time, blocks=way.blocks)
     known = dict(zip(body.face.constants, consts, strict=True))
-    values = {**step.graph.consts, **dict(zip(step.consts, consts, strict=True))}
+    values = {**step.graph.consts, **dict(zip(step.ins.consts, consts, strict=True))}
     evaluate(step.once, values)
     store = Store.of(step, values)
 
     def forward(carry, xs, _):
-        keep = [step.hoisted.index(v) for v in store.hoisted]
+        keep = [step.ins.hoisted.index(v) for v in store.hoisted]
         out, stacks, hoisted = body.scan(store.step, carry, xs, known, time, way.hoist, keep)
         return out, [*stacks, *hoisted], [carry[n] for n in store.shifted]
 
@@ -73,23 +73,23 @@ def derivative(body: Loop, primals: Any, tangents: Any, dot: Tangents, step: Lin
     def linear(dcarry, given, starts):
         (xs, stacks), dxs = given
         hoisted = hoist(body.s, body.face.per_step, known, xs) if step.replay else []
-        stacked = store.read(stacks, starts, dict(zip(step.hoisted, hoisted, strict=False)), time)
+        stacked = store.read(stacks, starts, dict(zip(step.ins.hoisted, hoisted, strict=False)), time)
         held = lambda a: over_time(a, stacked, values, time.steps)
         d1 = dot.hoisted(known, xs, dxs)
-        here = {**known, **dict(zip(dot.operands, [held(a) for a in step.operands], strict=True))}
-        here.update({v: stacked[w] for v, w in zip(body.face.per_step, step.hoisted, strict=True) if w in stacked})
+        here = {**known, **dict(zip(dot.operands, [held(a) for a in step.outs.operands], strict=True))}
+        here.update({v: stacked[w] for v, w in zip(body.face.per_step, step.ins.hoisted, strict=True) if w in stacked})
         dtaps = dot.make_taps(d1, here, time.steps)
-        dots = [
+        dots = Dots(
             dcarry,
             dtaps,
             [dot.consts[v] for v in dot.live.plain_constants],
             [d1[v] for v in dot.live.plain_per_step],
-        ]
-        return *run_linear(step, values, [held(v) for v in step.store], dots, time), ()
+        )
+        return *run_linear(step, values, [held(v) for v in step.tangent.store], dots, time), ()
 
     if time.blocks > 1:
         linear = jax.checkpoint(linear, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
     dcarry = [instantiate(d, v) for d, v in zip(tangents[2], init, strict=True) if is_float(typed(v))]
     dout = time.over_blocks(linear, dcarry, ((xs, stacks), list(dot.xs.values())), starts)[:2]
-    emitted = [store.whole(a, stacks, init, time) for a in step.emit]
+    emitted = [store.whole(a, stacks, init, time) for a in step.outs.emit]
     return (out, emitted), tuple(with_float0(o, d) for o, d in zip((out, emitted), dout, strict=True))

@@ -52,24 +52,36 @@ class Live:
 
 
 @dataclasses.dataclass(frozen=True)
-class Linear:
-    """One step, split. All values are variables of one graph of the step and its tangent."""
+class Dots:
+    """Tangents that a step takes, as variables of its graph or as arrays."""
 
-    graph: Graph
+    carry: list[Any]  # of its floats
+    taps: list[Any]
+    plain_constants: list[Any]
+    plain_per_step: list[Any]
+
+    @property
+    def all(self) -> list[Any]:
+        return [*self.carry, *self.taps, *self.plain_constants, *self.plain_per_step]
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What a step and its tangent read."""
+
     consts: list[Var]  # as Interface.constants
     carry: list[Var]
     hoisted: list[Var]  # as Interface.per_step
-    dots: list[list[Var]]  # tangents of the float carry, the taps, plain_constants, plain_per_step
-    once: list[Eqn]
-    forward: list[Eqn]
-    keep: list[Atom]  # what the forward loop stacks: what is emitted and what the rest is made of
-    replay: list[Eqn]  # made again for all steps of a block at once, from the carries and the hoisted values
-    again: list[Eqn]  # made again step by step
-    tangent: list[Eqn]
-    carry_out: list[Atom]
+    dots: Dots
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a step and its tangent give."""
+
+    carry: list[Atom]
     emit: list[Atom]
     operands: list[Atom]
-    store: list[Var]  # what the tangent part reads of each step
     dot_carry: list[Atom]
     dot_emit: list[Atom]
 
@@ -79,8 +91,38 @@ class Step:
     """One step and its tangent, traced."""
 
     graph: Graph
-    ins: list[list[Var]]
-    outs: list[list[Atom]]
+    ins: Inputs
+    outs: Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward:
+    """The forward loop's share of a step."""
+
+    eqns: list[Eqn]
+    keep: list[Atom]  # what it stacks: what is emitted and what the rest is made of
+
+
+@dataclasses.dataclass(frozen=True)
+class Tangent:
+    """The linear loop's share of a step."""
+
+    store: list[Var]  # what it reads of each step
+    again: list[Eqn]  # made again step by step
+    eqns: list[Eqn]
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+    """One step, split. All values are variables of one graph of the step and its tangent."""
+
+    graph: Graph
+    ins: Inputs
+    outs: Outputs
+    once: list[Eqn]
+    forward: Forward
+    replay: list[Eqn]  # made again for all steps of a block at once, from the carries and the hoisted values
+    tangent: Tangent
 
 
 def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Step:
@@ -99,8 +141,9 @@ def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: lis
     closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[v.aval for v in g] for g in groups])
     graph = to_graph(closed)
     graph = dataclasses.replace(graph, eqns=alive(graph.eqns, graph.outs))
-    ins = take(graph.ins, groups)
-    return Step(batchable(graph, [v for dots in ins[3:] for v in dots]), ins, take(graph.outs, shape))
+    consts, carry, hoisted, *dots = take(graph.ins, groups)
+    ins = Inputs(consts, carry, hoisted, Dots(*dots))
+    return Step(batchable(graph, ins.dots.all), ins, Outputs(*take(graph.outs, shape)))
 
 
 def take(flat: list, groups: Any) -> list[list]:
@@ -142,22 +185,23 @@ def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list
 def cut(step: Step, replay: bool = False) -> Linear:
     """Cut a step into a forward and a linear part. `replay`: the forward part keeps its carries alone."""
     graph = step.graph
-    consts, carry, hoisted, *dots = step.ins
-    carry_out, emit, operands, dot_carry, dot_emit = step.outs
-    moving = depends(graph.eqns, [v for d in dots for v in d])
-    if any(a in moving for a in variables([*carry_out, *emit, *operands])):
+    ins, outs = step.ins, step.outs
+    carry, hoisted, emit, operands = ins.carry, ins.hoisted, outs.emit, outs.operands
+    dots_out = [*outs.dot_carry, *outs.dot_emit]
+    moving = depends(graph.eqns, ins.dots.all)
+    if any(a in moving for a in variables([*outs.carry, *emit, *operands])):
         raise _jax.Unsupported("a value depends on a tangent")
     primal = [e for e in graph.eqns if not any(v in moving for v in e.outs)]
-    tangent = alive([e for e in graph.eqns if any(v in moving for v in e.outs)], [*dot_carry, *dot_emit])
+    tangent = alive([e for e in graph.eqns if any(v in moving for v in e.outs)], dots_out)
     varying = depends(primal, [*carry, *hoisted])
     once = [e for e in primal if not any(v in varying for v in e.outs)]
     primal = [e for e in primal if any(v in varying for v in e.outs)]
     tangent, transposes = transpose_weights(tangent, varying | moving)
     once = once + transposes
     needed = dict.fromkeys(v for e in tangent for v in variables(e.ins) if v in varying)
-    needed.update(dict.fromkeys(v for v in variables([*dot_carry, *dot_emit]) if v in varying))
+    needed.update(dict.fromkeys(v for v in variables(dots_out) if v in varying))
     kept = {v for v in variables([*emit, *operands]) if v in varying} | set(hoisted)
-    free = (set(graph.consts) | set(consts) | {v for e in once for v in e.outs}) - varying
+    free = (set(graph.consts) | set(ins.consts) | {v for e in once for v in e.outs}) - varying
     store = residuals.choose(primal, needed, free, kept, residuals.STACK if replay else residuals.STORE)
     again = alive(primal, needed, set(store))
     keep: list[Atom] = [*emit, *operands, *store]
@@ -167,11 +211,8 @@ def cut(step: Step, replay: bool = False) -> Linear:
         replayed = alive(primal, keep[len(emit) :], start)
         reads = {*(v for e in replayed for v in variables(e.ins)), *variables(keep[len(emit) :])}
         keep = [*emit, *(v for v in carry if v in reads)]
-    forward = alive(primal, [*carry_out, *keep])
-    return Linear(
-        graph, consts, carry, hoisted, dots, once, forward, keep, replayed, again, tangent, carry_out, emit, operands,
-        store, dot_carry, dot_emit,
-    )  # fmt: skip
+    forward = Forward(alive(primal, [*outs.carry, *keep]), keep)
+    return Linear(graph, ins, outs, once, forward, replayed, Tangent(store, again, tangent))
 
 
 def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], list[Eqn]]:
@@ -196,17 +237,16 @@ def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], 
     return new, list(turned.values())
 
 
-def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: list[list], time: Any) -> tuple[list, list]:
-    """The tangents of the carry after the loop and of what is emitted, for tangents `dots` as in `Linear`."""
-    dcarry, dtaps, d0, d1 = dots
+def run_linear(step: Linear, consts: dict[Var, Any], stored: list, dots: Dots, time: Any) -> tuple[list, list]:
+    """The tangents of the carry after the loop and of what is emitted, for tangents `dots`."""
 
     def tangent_step(dc, x):
         values, dt, dx = x
-        env = {**consts, **dict(zip(step.store, values, strict=True))}
-        names = [v for group in step.dots for v in group]
-        env.update(zip(names, [*dc, *dt, *d0, *dx], strict=True))
-        evaluate([*step.again, *step.tangent], env)
-        return [jnp.asarray(read(env, a)) for a in step.dot_carry], [jnp.asarray(read(env, a)) for a in step.dot_emit]
+        env = {**consts, **dict(zip(step.tangent.store, values, strict=True))}
+        env.update(zip(step.ins.dots.all, Dots(dc, dt, dots.plain_constants, dx).all, strict=True))
+        evaluate([*step.tangent.again, *step.tangent.eqns], env)
+        read_all = lambda atoms: [jnp.asarray(read(env, a)) for a in atoms]
+        return read_all(step.outs.dot_carry), read_all(step.outs.dot_emit)
 
     body = jax.checkpoint(tangent_step, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
-    return time.scan(body, dcarry, (stored, dtaps, d1))
+    return time.scan(body, dots.carry, (stored, dots.taps, dots.plain_per_step))

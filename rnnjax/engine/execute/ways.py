@@ -50,7 +50,7 @@ def schedule_step(s: Sorted, traced: Step, length: int, given: Schedule | None) 
     if given is not None and not given.replay:
         return cut(traced), given
     step, replayed = cut(traced), cut(traced, replay=True)
-    hoisted, taps = sum(map(nbytes, step.hoisted)), sum(map(nbytes, step.dots[1]))
+    hoisted, taps = sum(map(nbytes, step.ins.hoisted)), sum(map(nbytes, step.ins.dots.taps))
     store, less = Store.of(step, {}), Store.of(replayed, {})
     ahead, loop = (sum(map(product_flops, eqns)) for eqns in (s.ahead, s.loop))
     possible = bool(replayed.replay) and all(map(may_run_at_once, replayed.replay))
@@ -63,7 +63,7 @@ def schedule_step(s: Sorted, traced: Step, length: int, given: Schedule | None) 
         ahead=ahead,
         loop=loop,
         outside=2 * ahead + loop,
-        shifted=sum(nbytes(step.carry[n]) for n in store.shifted),
+        shifted=sum(nbytes(step.ins.carry[n]) for n in store.shifted),
         kept=sum(map(nbytes, less.stack)),
         again=sum(nbytes(v) for e in replayed.replay if e.name not in CHEAP for v in e.outs),
         curves=sum(nbytes(v) for e in replayed.replay if e.name in ELEMENTWISE_COSTLY for v in e.outs),

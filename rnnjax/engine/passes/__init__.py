@@ -1,6 +1,7 @@
 """Step 2, the passes: graph -> graph, one file each, to move work to where the loop does not pay for it.
 
-The values are the same up to the order of sums; each pass may keep the binding times it is given up to date for new values.
+The values are the same up to the order of sums. A pass is given the binding times of
+its graph, and changes neither.
 """
 
 from __future__ import annotations

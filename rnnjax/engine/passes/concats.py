@@ -55,7 +55,6 @@ def open_concat(eqn: Eqn, made: dict[Var, Eqn], when: dict[Var, BindingTime]) ->
         if not all(is_var(a) for a in cat.ins) or len({when[a] for a in cat.ins}) < 2:
             continue
         parts = split_eqn(weight, [a.shape[axes[side]] for a in cat.ins], axes[1 - side])
-        when.update({v: CONSTANT for v in parts.outs})
         return [parts, *sum_of_products(eqn, side, cat.ins, parts.outs)]
     return None
 

@@ -32,7 +32,7 @@ def join_products(graph: Graph, num_carry: int, when: dict[Var, BindingTime]) ->
     replaced: dict[Eqn, list[Eqn]] = {}
     for form, eqns in groups.items():
         if len({e.ins[form[1]] for e in eqns}) > 1:  # the weights differ
-            joined, cut = join(eqns, form[1], read_by, given, when)
+            joined, cut = join(eqns, form[1], read_by, given)
             replaced.update({e: [] for e in [*eqns, *cut]})
             replaced[eqns[0]] = joined
     return dataclasses.replace(graph, eqns=once + [new for e in rest for new in replaced.get(e, [e])])
@@ -55,9 +55,7 @@ def joinable(eqn: Eqn, when: dict[Var, BindingTime]) -> tuple | None:
     return None
 
 
-def join(
-    eqns: list[Eqn], side: int, read_by: dict[Var, list[Eqn]], given: set[Var], when: dict[Var, BindingTime]
-) -> tuple[list[Eqn], list[Eqn]]:
+def join(eqns: list[Eqn], side: int, read_by: dict[Var, list[Eqn]], given: set[Var]) -> tuple[list[Eqn], list[Eqn]]:
     """(joined weights, their product and its split, the splits of single products that this one takes in)."""
     first = eqns[0]
     weights = [e.ins[side] for e in eqns]
@@ -83,7 +81,6 @@ def join(
     shape = list(first.outs[0].shape)
     shape[axis] = width
     wide = first.outs[0].reshaped(shape)
-    when.update({wide_weight: CONSTANT, wide: when[first.outs[0]]})
     ins = [first.ins[0], wide_weight] if side == 1 else [wide_weight, first.ins[1]]
     concat = Eqn(lax.concatenate_p, _jax.concatenate_params(free), weights, [wide_weight])
     return [concat, first.like(ins, [wide]), split_eqn(wide, [v.shape[axis] for v in outs], axis, outs)], cut

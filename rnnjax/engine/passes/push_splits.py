@@ -26,7 +26,7 @@ from rnnjax.engine.graph import (
 def push_splits(graph: Graph, num_carry: int, when: dict[Var, BindingTime]) -> Graph:
     """Push each split through the sums that end in the loop: what is hoisted is then split before the loop, for all steps at
     once, and no wide array is stored per step and sliced again."""
-    pusher = Pusher(producers(graph.eqns), when)
+    pusher = Pusher(producers(graph.eqns), dict(when))
     renamed: dict[Var, Var] = {}
     for eqn in graph.eqns:
         eqn = dataclasses.replace(eqn, ins=[renamed.get(a, a) if is_var(a) else a for a in eqn.ins])
