@@ -135,7 +135,10 @@ def test_sru_with_peephole_sees_its_state_and_is_not_linear() -> None:
         c = f * c + (1 - f) * (x @ w[0])
         wanted.append(r * c + (1 - r) * x)
     close(ys, wanted)
-    with pytest.raises(ValueError, match="SRU.*peephole.*linear in time, SRU.*is not; rj.cells.catalogue"):
+    with (
+        jax.enable_x64(True),
+        pytest.raises(ValueError, match="SRU.*peephole.*linear in time, SRU.*is not; rj.cells.catalogue"),
+    ):
         rj.unroll(cell, params, jnp.asarray(XS), method="associative")
 
 
