@@ -62,7 +62,9 @@ def take_apart(loss_fn: Callable, args: tuple, axes: list[int | None], rows: int
 
     Raises: `Unprovable`, saying why.
     """
-    closed = jax.make_jaxpr(loss_fn)(*args)
+    plain = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
+    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):  # as one device sees it
+        closed = jax.make_jaxpr(loss_fn)(*plain)
     if getattr(closed, "effects", None):
         raise Unprovable("the loss has effects (a print, a callback), which would happen once on each device")
     graph = to_graph(closed)
