@@ -132,7 +132,7 @@ def _lengths(cell: Any, lengths: Any, xs: Any, time: int) -> jax.Array:
     _check_batch_axes(cell, "lengths", array.shape, xs)
     if known and np.size(lengths) and (np.min(lengths) < 0 or np.max(lengths) > time):
         raise ValueError(f"{name_of(cell)}: lengths must lie in 0..T={time}, got {np.min(lengths)}..{np.max(lengths)}")
-    return array
+    return array.astype(jnp.arange(0).dtype)  # the steps are counted in it
 
 
 def _check_batch_axes(cell: Any, name: str, batch: tuple[int, ...], xs: Any) -> None:
@@ -164,6 +164,6 @@ def _cuts(cell: Any, every: int | None, time: int, reverse: bool, lengths: Any) 
         raise ValueError(f"{name_of(cell)}: truncate must be None or an int of at least 1 step, got {every!r}")
     t = jnp.arange(time)
     if reverse:
-        last = jnp.asarray(time if lengths is None else lengths) - 1
+        last = jnp.asarray(time if lengths is None else lengths).astype(t.dtype) - 1
         t = last[None] - lead(t, 1 + last.ndim)
     return (t % every == 0) & (t > 0)

@@ -26,6 +26,10 @@ def smooth(f: jax.Array, u: jax.Array, weight: Any) -> jax.Array:
     That is the smoothed mean of ``e_t = F_t e_{t-1} + u_t + noise`` of variance 1, seen as zero through noise of variance 1 / weight.
     f ``[T, *B, d, d]``, u ``[T, *B, d]``.
     """
+    given = u.dtype
+    if given.itemsize < 4:  # no LU of half precision
+        f, u = f.astype(jnp.float32), u.astype(jnp.float32)
+    weight = jnp.asarray(weight, u.dtype)
     one = place_as(jnp.broadcast_to(jnp.eye(u.shape[-1], dtype=u.dtype), f.shape), f)
     k = weight / (1 + weight)  # Kalman's gain
     first = jnp.reshape(jnp.arange(len(u)) == 0, (-1,) + (1,) * (u.ndim - 1))
@@ -42,7 +46,7 @@ def smooth(f: jax.Array, u: jax.Array, weight: Any) -> jax.Array:
     pushed = jnp.concatenate([u[1:], jnp.zeros_like(u[:1])])
     gain = turn(jnp.linalg.solve(following @ variance @ turn(following) + one, following @ variance))
     offset = mean - times(gain, times(following, mean) + pushed)
-    return jax.lax.associative_scan(_back, (gain, offset), reverse=True)[1]
+    return jax.lax.associative_scan(_back, (gain, offset), reverse=True)[1].astype(given)
 
 
 def _filter(i: Any, j: Any) -> Any:

@@ -155,7 +155,7 @@ def _solve(problem: _Problem, time: int, settings: _Settings) -> tuple[jax.Array
 def _iterate(problem: _Problem, guess: jax.Array, time: int, settings: _Settings) -> Any:
     """Guesses of all carries until one agrees with what the steps make of it."""
     most = time if settings.max_iterations is None else settings.max_iterations
-    eps = float(jnp.finfo(guess.dtype).eps)
+    eps, largest = float(jnp.finfo(guess.dtype).eps), min(1e6, float(jnp.finfo(guess.dtype).max) / 16)
     tolerance = 16 * eps if settings.tolerance is None else settings.tolerance
     state = (guess, problem.after(guess), jnp.int32(0), jnp.asarray(settings.damping, guess.dtype))
 
@@ -170,7 +170,7 @@ def _iterate(problem: _Problem, guess: jax.Array, time: int, settings: _Settings
         new_after = problem.after(new)
         if settings.method == "elk":
             better = jnp.sum((new_after - new) ** 2) <= jnp.sum((after - s) ** 2)
-            damping = jnp.where(better, 0.1 * damping, jnp.minimum(10 * damping, 1e6))
+            damping = jnp.where(better, 0.1 * damping, jnp.minimum(10 * damping, largest))
             new, new_after = (jnp.where(better, a, b) for a, b in ((new, s), (new_after, after)))
         return new, new_after, count + 1, damping
 
