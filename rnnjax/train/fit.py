@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from rnnjax.train.batches import by_step
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
 from rnnjax.train.lock import Lock
@@ -154,7 +155,7 @@ class _Run:
 def fit(
     loss_fn: LossFn,
     params: Any,
-    batches: Callable[[int], Any],
+    batches: Callable[[int], Any] | list[Any] | Iterable[Any],
     *,
     optimizer: optax.GradientTransformation | None = None,
     steps: int = 1000,
@@ -178,7 +179,9 @@ def fit(
     """Train until converged (no better for ``patience`` validations) or until ``steps`` are done.
 
     loss_fn, clip: as for `make_step`. batches: ``batches(step) -> batch``; a function of the step number, so that a
-        resumed run sees the same data. carry: the start of the stream. optimizer: any of optax; Adam at 2e-3 if None.
+        resumed run sees the same data; or a list of batches, taken in turn; or an iterable, begun anew at its end (an iterator that
+        ends too soon is an error), of which a resumed run reads and leaves out what was seen.
+    carry: the start of the stream. optimizer: any of optax; Adam at 2e-3 if None.
     key: noise of each step comes from this folded with the step number; None trains without noise.
     validate: ``validate(params)`` every ``validate_every`` steps and at the end gives a number, or a dict with ``"loss"``
         whose other numbers go into the line; the best parameters are kept. NaN and infinity are never the best.
@@ -217,6 +220,7 @@ def fit(
     """
     plan = _Plan(steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, clip)
     plan.check()
+    batches = by_step(batches)
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
     advance = make_step(loss_fn, optimizer, clip=clip, **split)

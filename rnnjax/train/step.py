@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +39,7 @@ def start(params: Any, optimizer: optax.GradientTransformation, carry: Any = Non
     """The state before the first step. Copies ``params`` and ``carry``: the step gives its buffers away."""
     copy = partial(jax.tree.map, lambda a: jnp.array(a, copy=True))
     zero = lambda: jnp.zeros((), jnp.int32)  # one buffer each: a donated buffer may be given away only once
-    return TrainState(copy(params), optimizer.init(params), copy(carry), zero(), zero(), zero())
+    return TrainState(copy(params), copy(optimizer.init(params)), copy(carry), zero(), zero(), zero())
 
 
 def stateless(loss: Callable[..., jax.Array]) -> LossFn:
@@ -64,6 +64,8 @@ def make_step(
     loss_fn: ``(params, carry, batch, key) -> (carry, loss)``. The carry it returns is handed to the next step without
         its gradient: truncated back-propagation through time over a stream. Without one, see `stateless`. ``key`` is
         the given one folded with the step number, so that it depends on nothing else, or None.
+    optimizer: any of optax; those that want more than the gradient (``reduce_on_plateau``, ``polyak_sgd``, ``lbfgs``) are told the
+        loss, the clipped gradient and the loss as a function of the params.
     clip: the whole gradient is scaled down to this norm (Pascanu et al. 2013, arXiv:1211.5063); None for no clipping.
     mesh: a `jax.sharding.Mesh`: the batch is split over the devices of its first axis, and with it the carry, on axis 0
         (numbers in a carry stay whole). Parameters and optimiser state are whole on every device. Arrays may lie
@@ -81,7 +83,8 @@ def make_step(
     the whole batch) is left to XLA's partitioner. ``step.placement`` says which, and why, after the first call.
 
     Raises: ValueError if ``clip`` is not positive, if the carry that comes back differs in shape or dtype, if ``mesh``
-        does not divide the batch or the carry, or if ``batch_axis`` does not fit; TypeError if ``mesh`` is no mesh.
+        does not divide the batch or the carry, or if ``batch_axis`` does not fit; TypeError if ``mesh`` is no mesh, or if the loss
+        does not return ``(carry, loss)`` with a scalar loss.
 
     >>> import jax.numpy as jnp, optax
     >>> optimizer = optax.sgd(0.5)
@@ -92,6 +95,7 @@ def make_step(
     """
     if clip is not None and not clip > 0:
         raise ValueError(f"make_step: clip must be a positive norm or None, got {clip}")
+    loss_fn, updater = _checked(loss_fn), optax.with_extra_args_support(optimizer)
     clipper = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
 
     def stepper(gradient: Gradient) -> Callable[..., tuple[TrainState, Report]]:
@@ -103,7 +107,11 @@ def make_step(
             norm = optax.tree.norm(grads)
             grads, _ = clipper.update(grads, clipper.init(state.params))
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers; strict users train too
-                updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+                again = lambda params: loss_fn(params, state.carry, batch, noise)[
+                    1
+                ]  # for those that search along a line
+                told = dict(value=loss, grad=grads, value_fn=again)
+                updates, opt_state = updater.update(grads, state.opt_state, state.params, **told)
             new = (optax.apply_updates(state.params, updates), opt_state, carry)
             bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
             params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
@@ -115,6 +123,26 @@ def make_step(
     if mesh is None:
         return jax.jit(stepper(plain_gradient(loss_fn)), donate_argnums=0)
     return Placed(loss_fn, stepper, Layout("make_step", mesh, batch_axis))
+
+
+def _checked(loss_fn: LossFn) -> LossFn:
+    """``loss_fn``, which must return a carry and a scalar."""
+
+    @wraps(loss_fn)
+    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
+        out = loss_fn(params, carry, batch, key)
+        if not (isinstance(out, tuple) and len(out) == 2):
+            raise TypeError(
+                f"make_step: loss_fn must return (carry, loss), got {type(out).__name__}; return the carry to go on with, or None, "
+                "before the loss, or use stateless(loss) for a loss(params, batch) without a carry"
+            )
+        if jnp.shape(out[1]) != ():
+            raise TypeError(
+                f"make_step: loss_fn must return (carry, loss) with a scalar loss, got shape {jnp.shape(out[1])}; take its mean"
+            )
+        return out
+
+    return loss
 
 
 def memory(step: Callable, state: TrainState, batch: Any, key: jax.Array | None = None) -> int:
