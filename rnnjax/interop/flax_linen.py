@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rnnjax.interop import flax_cells as cells
 from rnnjax.interop.arrays import common_dtype, to_jax
-from rnnjax.interop.levels import LAYERS, Level, Unit, build, only, read
+from rnnjax.interop.levels import LAYERS, Level, Unit, build, in_input_order, only, read
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -46,7 +46,7 @@ def from_flax(module: nn.Module, variables: Any = None) -> tuple[Any, Any]:
     if isinstance(module, nn.recurrent.RNNCellBase):
         cell, params = _read_cell(module, params)
         return cell, to_jax(FROM, params)
-    layer, params = build(_read_levels(module, params))
+    layer, params = build(in_input_order(FROM, _read_levels(module, params)))
     return layer, to_jax(FROM, params)
 
 
@@ -63,7 +63,13 @@ def _read_levels(module: Any, params: Any) -> list[Level]:
         return [Level(tuple(units), merge=merge)]
     if type(module) is nn.RNN:
         inner = params["cell"] if "cell" in params else params
-        return [Level((Unit(*_read_cell(module.cell, inner)),), reverse=module.reverse)]
+        return [
+            Level(
+                (Unit(*_read_cell(module.cell, inner)),),
+                reverse=module.reverse,
+                flips=module.reverse and not module.keep_order,
+            )
+        ]
     raise TypeError(
         f"{FROM}: takes a recurrent cell of flax.linen, nn.RNN, nn.Bidirectional or nn.Sequential of those, got "
         f"{type(module).__module__}.{type(module).__name__}"

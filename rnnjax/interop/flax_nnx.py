@@ -14,7 +14,7 @@ from rnnjax.interop import flax_cells as cells
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host, to_jax
 from rnnjax.interop.flax_linen import merge_function
-from rnnjax.interop.levels import LAYERS, Level, Unit, build, only, read
+from rnnjax.interop.levels import LAYERS, Level, Unit, build, in_input_order, only, read
 
 if TYPE_CHECKING:
     from flax import nnx
@@ -39,7 +39,7 @@ def from_nnx(module: nnx.Module) -> tuple[Any, Any]:
     if isinstance(module, nnx.nn.recurrent.RNNCellBase):
         cell, params = _read_cell(module)
         return cell, to_jax(FROM, params)
-    layer, params = build(_read_levels(module))
+    layer, params = build(in_input_order(FROM, _read_levels(module)))
     return layer, to_jax(FROM, params)
 
 
@@ -53,7 +53,13 @@ def _read_levels(module: Any) -> list[Level]:
         units = [_read_levels(inner)[0].units[0] for inner in (module.forward_rnn, module.backward_rnn)]
         return [Level(tuple(units), merge=merge)]
     if type(module) is nnx.RNN:
-        return [Level((Unit(*_read_cell(module.cell)),), reverse=module.reverse)]
+        return [
+            Level(
+                (Unit(*_read_cell(module.cell)),),
+                reverse=module.reverse,
+                flips=module.reverse and not module.keep_order,
+            )
+        ]
     raise TypeError(
         f"{FROM}: takes a recurrent cell of flax.nnx, nnx.RNN, nnx.Bidirectional or nnx.Sequential of those, got "
         f"{type(module).__module__}.{type(module).__name__}"

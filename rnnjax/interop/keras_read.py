@@ -12,7 +12,7 @@ from rnnjax.base import layer_names
 from rnnjax.cells import GRU, LSTM, ConvLSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import expect_shape, to_jax
-from rnnjax.interop.levels import Level, Unit, build, map_units, with_dropout, with_readout
+from rnnjax.interop.levels import Level, Unit, build, in_input_order, map_units, with_dropout, with_readout
 from rnnjax.wrappers import Stack
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def from_keras(layer: keras.Layer) -> tuple[Any, Any]:
     Keras is batch first: call with ``time_axis=1``; a mask is ``mask=``. The whole sequence always comes back, so
     ``return_sequences=False`` is ``rj.last_output(ys, time_axis=1)``, with the same ``mask=`` and, where the layer goes backward,
     ``reverse=True`` (of `Bidirectional`, each half by its own direction). ``go_backwards`` becomes ``RNN(cell, reverse=True)``,
-    whose ys keep the input order
-    (Keras flips them).
+    whose ys keep the input order (Keras flips them); a layer on top of one then reads from the other end, as it does in Keras.
     Errors: TypeError for other layers; ValueError naming an option without counterpart (``dropout``, ``recurrent_dropout``,
     ``stateful``, another activation, a mixed dtype policy, ...). Regularisers and constraints are no part of a layer here: a
     UserWarning names them.
@@ -76,7 +75,7 @@ def _read_model(model: Any) -> list[Level]:
             levels += _read_layer(layer)
     if not levels:
         raise TypeError(f"{FROM}: the model {model.name!r} has no recurrent layer")
-    return levels
+    return in_input_order(FROM, levels)
 
 
 def _read_dense(dense: Any, level: Level) -> Level:
@@ -109,7 +108,8 @@ def _read_layer(layer: Any) -> list[Level]:
         )
     _check_layer(layer)
     cells = layer.cell.cells if type(layer.cell) is kinds.StackedRNNCells else [layer.cell]
-    return [Level((Unit(*_read_cell(cell)),), reverse=bool(layer.go_backwards)) for cell in cells]
+    levels = [Level((Unit(*_read_cell(cell)),), reverse=bool(layer.go_backwards)) for cell in cells]
+    return [*levels[:-1], levels[-1]._replace(flips=bool(layer.go_backwards))]
 
 
 def _check_layer(layer: Any) -> None:

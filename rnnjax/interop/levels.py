@@ -24,11 +24,12 @@ class Unit(NamedTuple):
 
 
 class Level(NamedTuple):
-    """One unit, or the forward and the backward one."""
+    """One unit, or the forward and the backward one. flips: the other library hands its outputs on in the order it read them."""
 
     units: tuple[Unit, ...]
     reverse: bool = False
     merge: str | None = "concat"
+    flips: bool = False
 
 
 # -- layers -> levels --------------------------------------------------------------------------------------------------
@@ -116,6 +117,24 @@ def build(levels: list[Level]) -> tuple[Any, Any]:
         return built[0]
     layers, params = zip(*built, strict=True)
     return Sequential(*layers), dict(zip(layer_names(len(layers)), params, strict=True))
+
+
+def in_input_order(owner: str, levels: list[Level]) -> list[Level]:
+    """The same network with every level's ys in input order: after a level that flips its outputs, the next reads from the other end.
+
+    Raises: ValueError for two directions after a flip whose outputs stand side by side: their order would be another.
+    """
+    ordered, flipped = [], False
+    for level in levels:
+        if flipped and len(level.units) == 2 and level.merge not in ("sum", "mean", "mul"):
+            raise ValueError(
+                f"{owner}: a bidirectional layer that joins its directions by {level.merge!r} stands after a layer that flips its "
+                "outputs, which would exchange the two halves; convert the layers one by one and flip between them"
+            )
+        units = level.units[::-1] if flipped else level.units
+        ordered.append(level._replace(units=units, reverse=level.reverse != (flipped and len(units) == 1), flips=False))
+        flipped ^= level.flips
+    return ordered
 
 
 def _build_one(level: Level) -> tuple[Any, Any]:

@@ -167,6 +167,19 @@ def test_nnx_bidirectional_in_sequential():
     close(back(xs), last(first(xs)))
 
 
+def test_what_stands_on_a_layer_that_flips_its_outputs_reads_from_the_other_end():
+    xs, rngs = jnp.asarray(data(0, B, T, I)), nnx.Rngs(1)
+    ours = lambda read: read[0](read[1], xs, time_axis=1)[1]
+    linen = nn.Sequential([nn.RNN(nn.LSTMCell(H), reverse=True), nn.RNN(nn.GRUCell(2))])
+    variables = randomised(linen.init(jax.random.key(0), xs))
+    close(ours(rj.interop.from_flax(linen, variables))[:, ::-1], linen.apply(variables, xs))
+    layers = [
+        nnx.RNN(nnx.LSTMCell(I, H, rngs=rngs), reverse=True),
+        nnx.RNN(nnx.LSTMCell(H, 2, rngs=rngs), reverse=True),
+    ]
+    close(ours(rj.interop.from_nnx(nnx.Sequential(*layers))), layers[1](layers[0](xs)))
+
+
 def test_bound_modules_bring_their_variables():
     module = nn.RNN(nn.GRUCell(H))
     variables = module.init(jax.random.key(0), jnp.ones((B, T, I)))

@@ -129,6 +129,45 @@ def test_sequential_model_with_dropout_and_dense():
     same(params_again, params)
 
 
+BACK = dict(return_sequences=True, go_backwards=True)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [L.LSTM(H, **BACK), L.GRU(2, return_sequences=True)],
+        lambda: [L.LSTM(H, **BACK), L.GRU(2, **BACK), L.SimpleRNN(3, return_sequences=True)],
+        lambda: [
+            L.GRU(H, return_sequences=True),
+            L.RNN([L.GRUCell(3), L.LSTMCell(2)], **BACK),
+            L.Dense(2),
+            L.SimpleRNN(3, **BACK),
+        ],
+        lambda: [
+            L.LSTM(H, **BACK),
+            L.Bidirectional(L.GRU(2, return_sequences=True), merge_mode="sum"),
+            L.LSTM(2, **BACK),
+        ],
+    ],
+)
+def test_what_stands_on_a_layer_that_flips_its_outputs_reads_from_the_other_end(make):
+    model = randomised(keras.Sequential([L.Input((None, I)), *make()]))
+    layer, params = rj.interop.from_keras(model)
+    xs = data(0, B, T, I)
+    flipped = sum(getattr(inner, "go_backwards", False) for inner in model.layers) % 2
+    expected = np.asarray(model(xs))
+    close(layer(params, xs, time_axis=1)[1], expected[:, ::-1] if flipped else expected)
+
+
+def test_two_directions_side_by_side_on_flipped_outputs_are_refused():
+    layers = [L.LSTM(H, **BACK), L.Bidirectional(L.GRU(2, return_sequences=True))]
+    model = randomised(keras.Sequential([L.Input((None, I)), *layers]))
+    with pytest.raises(
+        ValueError, match="joins its directions by 'concat' stands after a layer that flips its outputs"
+    ):
+        rj.interop.from_keras(model)
+
+
 @pytest.mark.parametrize("dims", [2, *[pytest.param(d, marks=pytest.mark.slow) for d in (1, 3)]])
 def test_conv_lstm(dims):
     size, kernel = (4, 3, 2)[:dims], (3, 2, 1)[:dims]
