@@ -127,3 +127,19 @@ def test_what_it_cannot_do_is_refused(cell: Any, options: Any, message: str) -> 
     params = jax.eval_shape(cell.init, jax.random.key(0), xs[0])
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda p, xs: rj.unroll(cell, p, xs, method="associative", **options), params, xs)
+
+
+@pytest.mark.parametrize("cell", [rj.DeltaNet(4), rj.GatedDeltaNet(4), rj.LinearAttention(4), rj.MLSTM(4)], ids=repr)
+def test_a_start_of_nan_that_a_reset_replaces_reaches_no_gradient(cell):
+    """Values and gradients are those of a run that begins at the cell's own start."""
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)), jnp.float32)
+    params = cell.init(jax.random.key(0), xs[0])
+    poisoned = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), cell.initial_carry(params, xs[0]))
+    reset = jnp.zeros((4, 2), bool).at[0].set(True)
+
+    def loss(params, **how):
+        return jnp.sum(rj.unroll(cell, params, xs, **how)[1] ** 2)
+
+    got = jax.value_and_grad(loss)(params, carry=poisoned, reset=reset, method="associative")
+    want = jax.value_and_grad(loss)(params, method="loop")
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)

@@ -76,7 +76,8 @@ def _segment(its: Run) -> tuple[Carry, Any, Any]:
     """The last carry, the outputs (None where wrappers change the carry), the carries if wanted; in the order of the run."""
     steps = its.steps
     if isinstance(its.cell, InChunks):
-        last, ys = its.cell.run_chunk(its.params, its.start, its.fresh, steps.x, steps.valid, steps.reset)
+        start = its.start if steps.reset is None else select(steps.reset[0], its.fresh, its.start)  # no NaN gets in
+        last, ys = its.cell.run_chunk(its.params, start, its.fresh, steps.x, steps.valid, steps.reset)
         return last, ys, jax.tree.map(lambda a: a[None], last) if its.carries else None  # then a chunk is one step
     carries = _carries(its)
     last = jax.tree.map(lambda a: a[-1], carries)
@@ -116,7 +117,7 @@ def _carries(its: Run) -> Carry:
 def prefixes(elements: Any, start: Carry, restart: jax.Array | None = None, origin: Carry | None = None) -> Carry:
     """The carry after each step from ``start``, with ``origin`` in place of the carry before steps with ``restart``.
 
-    elements: one composable map a step (`rnnjax.cells.shared.recurrence`), leading axis T. restart: bool ``[T, ...]``.
+    elements: one composable map a step (`rnnjax.carry_maps`), leading axis T. restart: bool ``[T, ...]``.
     """
     first = jax.tree.map(lambda a: a[0], elements)
     if restart is None:
