@@ -54,6 +54,7 @@ def open_jaxpr(closed: Any) -> tuple[Any, list]:
 
 
 def is_jaxpr(value: Any) -> bool:
+    """Whether it is a jaxpr, open or closed."""
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
@@ -141,9 +142,14 @@ def loop_of_scan(eqn: Any) -> Loop:
 
 
 @recognised
+def called(params: dict) -> Any:
+    """The closed jaxpr of a nested `jit`, a checkpoint, or a call with a derivative rule of its own."""
+    return params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"]
+
+
 def body_of_call(params: dict) -> tuple[Any, list]:
     """(jaxpr, constants) of a nested `jit`."""
-    return open_jaxpr(params.get("jaxpr") or params["call_jaxpr"])
+    return open_jaxpr(called(params))
 
 
 def ordered_effects(jaxpr: Any) -> bool:
@@ -316,6 +322,54 @@ def batch_of_convolution(params: dict) -> tuple[int, int] | None:
     """(axis of the images in the operand, in the result) of a convolution; None where it groups images."""
     numbers = params["dimension_numbers"]
     return None if params["batch_group_count"] != 1 else (numbers.lhs_spec[0], numbers.out_spec[0])
+
+
+@recognised
+def sizes_sliced(params: dict) -> tuple[int, ...]:
+    """The sizes of what `dynamic_slice` and `gather` take."""
+    return tuple(params["slice_sizes"])
+
+
+@recognised
+def gather_axes(params: dict) -> tuple[tuple, tuple, tuple, tuple]:
+    """(offset axes of the result, collapsed axes, batch axes of the operand, of the indices) of `gather`."""
+    form = params["dimension_numbers"]
+    return (
+        tuple(form.offset_dims),
+        tuple(form.collapsed_slice_dims),
+        tuple(form.operand_batching_dims),
+        tuple(form.start_indices_batching_dims),
+    )
+
+
+@recognised
+def scatter_axes(params: dict) -> tuple[tuple, tuple, tuple, tuple]:
+    """(window axes of the updates, inserted axes, axes that the indices count, batch axes of the operand) of `scatter`."""
+    form = params["dimension_numbers"]
+    return (
+        tuple(form.update_window_dims),
+        tuple(form.inserted_window_dims),
+        tuple(form.scatter_dims_to_operand_dims),
+        tuple(form.operand_batching_dims),
+    )
+
+
+@recognised
+def fft_axes(params: dict) -> int:
+    """How many of the last axes `fft` transforms."""
+    return len(params["fft_lengths"])
+
+
+@recognised
+def branches(params: dict) -> tuple:
+    """The closed jaxprs of a `cond`; its first operand says which one runs."""
+    return tuple(params["branches"])
+
+
+@recognised
+def while_parts(params: dict) -> tuple[Any, int, Any, int]:
+    """(condition, its number of constants, body, its number of constants) of a `while`."""
+    return params["cond_jaxpr"], params["cond_nconsts"], params["body_jaxpr"], params["body_nconsts"]
 
 
 def of_shape(params: dict, shape: tuple[int, ...]) -> dict:

@@ -93,7 +93,12 @@ def test_a_file_imports_only_from_layers_above(path):
 def test_only_one_file_touches_jax_internals():
     """Its own tests too, and the parameters of its primitives with them: `eqn.params["..."]`."""
     inside = re.compile(r"jax\._src|jax\.extend|jax\.interpreters|\"num_c|\"ft_in|eqn\.params\[|eqn\.params\.")
+    named = "axes|axis|dimensions?|permutation|dimension_numbers|padding_config|slice_sizes|branches|cond_jaxpr|jaxpr|sharding"
+    named = re.compile(rf"params\[\"({named})\"\]")
     tests = Path(__file__).parent
     for path in [*(ROOT / f for f in FILES), *tests.rglob("*.py")]:
         if path.name not in ("_jax.py", Path(__file__).name):
             assert not inside.search(path.read_text()), path
+            assert path.is_relative_to(tests) or not named.search(path.read_text()), (
+                path
+            )  # a test makes forms of its own

@@ -24,7 +24,8 @@ from jax.sharding import Mesh, PartitionSpec
 from rnnjax import _jax
 from rnnjax.engine.capture import to_graph
 from rnnjax.engine.graph import Eqn, Graph, Var, alive, depends, evaluate, is_var, read
-from rnnjax.train.rows import TAIL, Rows, Study, Unprovable, Whole, fit
+from rnnjax.train.rows import Study
+from rnnjax.train.states import TAIL, Rows, Unprovable, Whole, fit
 
 BITS = 11  # integers are summed as floats in pieces of so many bits: exact on up to 2**13 devices
 

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rnnjax._jax import Unsupported
 from rnnjax.train.parts import gradient_in_parts, spec
-from rnnjax.train.rows import Unprovable
+from rnnjax.train.states import Unprovable
 
 Gradient = Callable[[Any, Any, Any, Any], tuple[jax.Array, Any, Any]]
 WHOLE = -1  # in place of the axis of an array that is not split

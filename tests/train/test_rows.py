@@ -11,7 +11,8 @@ from jax import lax
 
 from rnnjax.engine.capture import to_graph
 from rnnjax.engine.graph import alive, is_var
-from rnnjax.train.rows import TAIL, Rows, Study, Unprovable, Whole
+from rnnjax.train.rows import Study
+from rnnjax.train.states import TAIL, Rows, Unprovable, Whole
 
 T, B, I = 3, 4, 5
 W = np.linspace(-1, 1, I * 2, dtype=np.float32).reshape(I, 2)

@@ -1,0 +1,280 @@
+"""A rule for each primitive: (equation, states, number of rows) -> the state of its results. Nothing here looks at values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from rnnjax import _jax
+from rnnjax.engine.graph import Eqn, Var
+from rnnjax.train.states import (
+    SUM,
+    Rows,
+    State,
+    Unprovable,
+    Whole,
+    first,
+    fit,
+    join,
+    kept,
+    require,
+    said,
+    same_rows,
+    shape_of,
+    unchanged,
+)
+
+ELEMENTWISE = frozenset(
+    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj "
+    "convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma "
+    "igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul ne neg nextafter not or "
+    "polygamma population_count clz pow real reduce_precision rem round rsqrt select_n shift_left "
+    "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor "
+    "bitcast_convert_type".split()
+)
+KEYED = frozenset({"random_bits", "random_split", "random_fold_in", "random_wrap", "random_unwrap", "random_seed"})
+MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "squeeze"})  # what is uniform stays so
+PIECES = frozenset({"slice", "split", "dynamic_slice", "rev"})  # so does what is taken out of it
+
+
+def broadcast(eqn: Eqn, states: list[State], n: int) -> State:
+    """Rows keep their axis, under its new number."""
+    rows = first(states, eqn)
+    axis = _jax.broadcast_axes(eqn.params)[rows.axis]
+    require(eqn.outs[0].shape[axis] == shape_of(eqn.ins[0])[rows.axis], eqn)
+    return rows.at(axis)
+
+
+def reshape(eqn: Eqn, states: list[State], n: int) -> State:
+    """Position = ((p * n) + row) * post + q before and after."""
+    rows, before, after = first(states, eqn), shape_of(eqn.ins[0]), eqn.outs[0].shape
+    require(0 not in before, eqn)
+    pre, post = math.prod(before[: rows.axis]) * rows.outer, rows.inner * math.prod(before[rows.axis + 1 :])
+    found = []
+    for axis, size in enumerate(after):
+        above, below = math.prod(after[:axis]), math.prod(after[axis + 1 :])
+        if pre % above == 0 and post % below == 0 and pre // above * n * (post // below) == size:
+            found.append(Rows(axis, pre // above, post // below))
+    require(bool(found), eqn)
+    return min(found, key=lambda r: (r.inner, r.outer))
+
+
+def transpose(eqn: Eqn, states: list[State], n: int) -> State:
+    """Rows go where their axis goes."""
+    rows = first(states, eqn)
+    return rows.at(_jax.permutation(eqn.params).index(rows.axis))
+
+
+def squeeze(eqn: Eqn, states: list[State], n: int) -> State:
+    """Axes of size one are gone, never that of the rows."""
+    rows, gone = first(states, eqn), _jax.squeezed(eqn.params)
+    require(rows.axis not in gone, eqn)
+    return kept(rows, gone)
+
+
+def reduction(eqn: Eqn, states: list[State], n: int) -> State:
+    """Over the rows: a sum, which is the frontier, and nothing else; over other axes: the rows stay."""
+    rows, gone = first(states, eqn), _jax.reduced(eqn.params)
+    if rows.axis in gone and eqn.name == "reduce_sum":
+        return SUM
+    require(rows.axis not in gone, eqn)
+    return kept(rows, gone)
+
+
+def along(eqn: Eqn, states: list[State], n: int) -> State:
+    """Cumulative sums, sorts: along another axis."""
+    rows = same_rows(eqn, states)[0]
+    require(rows.axis not in _jax.touched_axes(eqn.params), eqn)
+    return rows
+
+
+def rev(eqn: Eqn, states: list[State], n: int) -> State:
+    """Other axes run backward."""
+    require(first(states, eqn).axis not in _jax.touched_axes(eqn.params), eqn)
+    return states[0]
+
+
+def concatenate(eqn: Eqn, states: list[State], n: int) -> State:
+    """Along another axis."""
+    rows = same_rows(eqn, states)[0]
+    require(rows.axis != _jax.concatenated(eqn.params), eqn)
+    return rows
+
+
+def split(eqn: Eqn, states: list[State], n: int) -> State:
+    """Along another axis."""
+    require(first(states, eqn).axis != _jax.split_form(eqn.params)[1], eqn)
+    return states[0]
+
+
+def pad(eqn: Eqn, states: list[State], n: int) -> State:
+    """Along other axes."""
+    rows = first(states, eqn)
+    require(rows.axis not in _jax.padded(eqn.params), eqn)
+    return rows
+
+
+def plain_slice(eqn: Eqn, states: list[State], n: int) -> State:
+    """All of the rows."""
+    rows = first(states, eqn)
+    starts, _, strides = _jax.slice_bounds(eqn.params)
+    require(
+        starts[rows.axis] == 0 and strides[rows.axis] == 1 and unchanged(eqn.ins[0], rows.axis, eqn.outs[0].shape), eqn
+    )
+    return rows
+
+
+def dynamic_slice(eqn: Eqn, states: list[State], n: int) -> State:
+    """A start of 0 is all that a slice of full size can have."""
+    rows = first(states, eqn)
+    require(unchanged(eqn.ins[0], rows.axis, eqn.outs[0].shape), eqn)
+    return rows
+
+
+def dynamic_update(eqn: Eqn, states: list[State], n: int) -> State:
+    """Whole rows are written, at places that are the same for all of them."""
+    require(not any(isinstance(s, Rows) for s in states[2:]), eqn)
+    rows = join(eqn.ins[0], states[0], states[1], said(eqn))
+    fit(eqn.ins[1], states[1], rows, said(eqn))
+    require(unchanged(eqn.ins[1], rows.axis, eqn.outs[0].shape), eqn)
+    return rows
+
+
+def product(eqn: Eqn, states: list[State], n: int) -> State:
+    """`dot_general`: rows that are contracted make a sum, in the batch axes they meet their own, otherwise they stay."""
+    contract, batch = _jax.dot_axes(eqn.params)
+    side = 0 if isinstance(states[0], Rows) else 1
+    rows, other, pairs = states[side], 1 - side, (contract, batch)
+    for axes, result in zip(pairs, (SUM, None), strict=True):
+        if rows.axis in axes[side]:
+            at = axes[side].index(rows.axis)
+            fit_pair(eqn, other, states[other], rows.at(axes[other][at]))
+            return result or rows.at(at)
+    require(not isinstance(states[other], Rows), eqn)
+    free = [d for d in range(len(shape_of(eqn.ins[side]))) if d not in (*contract[side], *batch[side])]
+    before = len(shape_of(eqn.ins[0])) - len(contract[0]) if side else len(batch[0])
+    return rows.at(before + free.index(rows.axis))
+
+
+def fit_pair(eqn: Eqn, which: int, state: State, rows: Rows) -> None:
+    """`fit` of one operand of an equation."""
+    fit(eqn.ins[which], state, rows, said(eqn))
+
+
+def convolution(eqn: Eqn, states: list[State], n: int) -> State:
+    """Each row is an image."""
+    rows, images = first(states, eqn), _jax.batch_of_convolution(eqn.params)
+    if images is None or rows.axis != images[0]:
+        raise Unprovable(f"{eqn.name} along the batch{said(eqn)}")
+    return rows.at(images[1])
+
+
+def gather(eqn: Eqn, states: list[State], n: int) -> State:
+    """Rows of the indices read from one table; rows of an operand read each at its own place, or all at the same."""
+    offsets, collapsed, own, theirs = _jax.gather_axes(eqn.params)
+    operand, indices = states
+    places = [d for d in range(len(eqn.outs[0].shape)) if d not in offsets]
+    if isinstance(indices, Rows):
+        require(indices.axis < len(places), eqn)
+        if isinstance(operand, Rows):
+            require(operand.axis in own and theirs[own.index(operand.axis)] == indices.axis, eqn)
+            require((operand.outer, operand.inner) == (indices.outer, indices.inner), eqn)
+        return indices.at(places[indices.axis])
+    if operand.axis in own:
+        place = theirs[own.index(operand.axis)]
+        fit(eqn.ins[1], indices, operand.at(place), said(eqn))
+        return operand.at(places[place])
+    sizes = _jax.sizes_sliced(eqn.params)
+    require(operand.axis not in collapsed and sizes[operand.axis] == shape_of(eqn.ins[0])[operand.axis], eqn)
+    left = [d for d in range(len(sizes)) if d not in (*collapsed, *own)]
+    return operand.at(offsets[left.index(operand.axis)])
+
+
+def scatter(eqn: Eqn, states: list[State], n: int) -> State:
+    """Updates of whole rows, at places that are the same for all of them."""
+    windows, inserted, places, own = _jax.scatter_axes(eqn.params)
+    require(isinstance(states[1], Whole), eqn)
+    left = [d for d in range(len(shape_of(eqn.ins[0]))) if d not in (*inserted, *own)]
+    if isinstance(states[0], Rows):
+        rows = states[0]
+        require(rows.axis in left and rows.axis not in places, eqn)
+        update = rows.at(windows[left.index(rows.axis)])
+    else:
+        update = states[2]
+        require(update.axis in windows, eqn)
+        rows = update.at(left[windows.index(update.axis)])
+        require(rows.axis not in places, eqn)
+    fit(eqn.ins[0], states[0], rows, said(eqn))
+    fit(eqn.ins[2], states[2], update, said(eqn))
+    require(shape_of(eqn.ins[2])[update.axis] == shape_of(eqn.ins[0])[rows.axis], eqn)
+    return rows
+
+
+def stack(eqn: Eqn, states: list[State], n: int) -> State:
+    """Arrays side by side on a new axis."""
+    rows = same_rows(eqn, states)[0]
+    return rows.at(rows.axis + (_jax.touched_axes(eqn.params)[0] <= rows.axis))
+
+
+def fft(eqn: Eqn, states: list[State], n: int) -> State:
+    """Over other axes."""
+    rows = first(states, eqn)
+    require(rows.axis < len(shape_of(eqn.ins[0])) - _jax.fft_axes(eqn.params), eqn)
+    return rows
+
+
+def keyed(eqn: Eqn, states: list[State], n: int) -> State:
+    """One key for each row."""
+    rows = same_rows(eqn, states)[0] if eqn.name == "random_fold_in" else first(states, eqn)
+    typed = min(len(shape_of(a)) for a in [*eqn.ins, *eqn.outs])
+    require(rows.axis < typed, eqn)
+    return rows
+
+
+RULES: dict[str, Callable[[Eqn, list[State], int], State]] = {
+    "broadcast_in_dim": broadcast,
+    "reshape": reshape,
+    "transpose": transpose,
+    "squeeze": squeeze,
+    "concatenate": concatenate,
+    "split": split,
+    "pad": pad,
+    "rev": rev,
+    "slice": plain_slice,
+    "dynamic_slice": dynamic_slice,
+    "dynamic_update_slice": dynamic_update,
+    "dot_general": product,
+    "conv_general_dilated": convolution,
+    "gather": gather,
+    "fft": fft,
+    "stack": stack,
+    **dict.fromkeys(["scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter-min", "scatter-max"], scatter),
+    **dict.fromkeys(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"], reduction),
+    **dict.fromkeys(["reduce_xor", "argmax", "argmin"], reduction),
+    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "top_k"], along),
+    **dict.fromkeys(sorted(KEYED), keyed),
+}
+FILLED = MOVES | PIECES | {"concatenate", "dynamic_update_slice"}  # read constants of the rows' own size
+
+
+def led_to(eqn: Eqn, states: list[State], n: int) -> int | None:
+    """The axis to which a rule leads rows; None where it does not."""
+    rule = RULES.get(eqn.name, lambda eqn, states, n: same_rows(eqn, states)[0])
+    if eqn.name not in RULES and eqn.name not in ELEMENTWISE:
+        return None
+    try:
+        state = rule(eqn, states, n)
+    except Unprovable:
+        return None
+    return state.axis if isinstance(state, Rows) else None
+
+
+def filled(eqn: Eqn, states: list[State], out: Var) -> Whole:
+    """What `iota` and moves leave uniform: every axis to which no axis that differs has moved."""
+    every = frozenset(range(len(out.shape)))
+    if not eqn.ins:
+        return Whole(every - set(_jax.touched_axes(eqn.params))) if eqn.name == "iota" else Whole()
+    before = shape_of(eqn.ins[0])
+    differ = [a for a, size in enumerate(before) if size != 1 and a not in states[0].uniform]
+    moved = [led_to(eqn, [Rows(a), *states[1:]], before[a]) for a in differ]
+    return Whole() if None in moved else Whole(every - set(moved))
