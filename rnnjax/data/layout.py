@@ -127,6 +127,7 @@ def prefixed(text: str, separator: str) -> str:
 
 
 def blank(cell: str) -> bool:
+    """Whether there is nothing in a cell of a table."""
     return not cell.strip()
 
 

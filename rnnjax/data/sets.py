@@ -86,6 +86,7 @@ def share(group: str) -> float:
 
 
 def shakespeare(files: dict[str, bytes]) -> str:
+    """All plays and poems of the package, one after the other in the order of their names."""
     found = sorted(name for name in files if re.search(r"shksprdata/texts/\w+_gut\.txt$", name))
     return "".join(files[name].decode("latin-1").replace("\r\n", "\n") for name in found)
 

@@ -282,6 +282,7 @@ def of_reshape(eqn: Eqn) -> list[list[Place]]:
 
 
 def of_slice(eqn: Eqn) -> list[list[Place]]:
+    """Axes that a slice takes whole."""
     starts, stops, strides = _jax.slice_bounds(eqn.params)
     form = zip(starts, stops, strides, eqn.ins[0].aval.shape, strict=True)
     return each_alike(eqn, [d for d, cut in enumerate(form) if cut[:3] != (0, cut[3], 1)])
@@ -299,6 +300,7 @@ def of_product(eqn: Eqn) -> list[list[Place]]:
 
 
 def of_convolution(eqn: Eqn) -> list[list[Place]]:
+    """The axis of the images."""
     images = _jax.batch_of_convolution(eqn.params)
     return [] if images is None else moved(eqn, [images])
 

@@ -36,5 +36,6 @@ def real_part(h: jax.Array, params: Any, name: str) -> jax.Array:
 
 
 def normal_pair(key: jax.Array, name: str, shape: tuple[int, ...], scale: float, dtype: Any) -> dict[str, jax.Array]:
+    """Params of one complex array, normal of this scale in both parts: ``{name}_real`` and ``{name}_imag``, as `complex_of` reads them."""
     re, im = scale * jax.random.normal(key, (2, *shape), dtype)
     return {f"{name}_real": re, f"{name}_imag": im}
