@@ -93,6 +93,11 @@ def same_results(closed: Any) -> list:
     return _named(jaxpr, {v: v for v in jaxpr.invars}, ())
 
 
+def handed_on(closed: Any) -> list[bool]:
+    """For every input, whether the result at its place is that input, nested calls inlined."""
+    return [name is v for name, v in zip(same_results(closed), open_jaxpr(closed)[0].invars)]
+
+
 def _named(jaxpr: Any, names: dict, path: tuple) -> list:
     """`names`: of the inputs. `path`: through which calls this jaxpr is reached."""
     names, known = dict(names), lambda atom: object() if isinstance(atom, Literal) else names.get(atom, (path, atom))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax._jax import place_as, vary_over, varying_axes
+from rnnjax._jax import handed_on, place_as, vary_over, varying_axes
 from rnnjax.base import Carry
 from rnnjax.seq2seq.checks import check_whole, widened
 
@@ -234,7 +234,7 @@ def _read_start(owner: str, start: Any) -> jax.Array:
 
 def _look(owner: str, step: StepFunction, carry: Carry, start: jax.Array) -> tuple[Carry, jax.Array, Any, list[bool]]:
     """Carry and start typed as a step's, the type of its logits, and for each part of the carry whether it stays untouched."""
-    carry, same = jax.tree.map(jnp.asarray, carry), []
+    carry = jax.tree.map(jnp.asarray, carry)
     for part in jax.tree.leaves(carry):
         if part.shape[: start.ndim] != start.shape:
             raise ValueError(
@@ -242,12 +242,7 @@ def _look(owner: str, step: StepFunction, carry: Carry, start: jax.Array) -> tup
                 f"shape {part.shape}; give start one token for each row"
             )
 
-    def probe(carry: Carry, token: jax.Array) -> Any:
-        new, logits = step(carry, token)
-        same[:] = [a is b for a, b in zip(jax.tree.leaves(carry), jax.tree.leaves(new))]
-        return new, logits
-
-    new, logits = jax.eval_shape(probe, carry, start)
+    new, logits = jax.eval_shape(step, carry, start)
     types = lambda tree: [(a.shape, a.dtype) for a in jax.tree.leaves(tree)]
     if jax.tree.structure(new) != jax.tree.structure(carry) or types(new) != types(carry):
         raise ValueError(
@@ -258,6 +253,7 @@ def _look(owner: str, step: StepFunction, carry: Carry, start: jax.Array) -> tup
         raise ValueError(
             f"{owner}: a step must return floating logits [*B, V] with *B {start.shape}, got {logits.dtype}{list(logits.shape)}"
         )
+    same = handed_on(jax.make_jaxpr(step)(carry, start))[: len(jax.tree.leaves(carry))]
     logits = jax.eval_shape(widened, logits)
     token = jax.eval_shape(lambda z: z.argmax(-1).astype(start.dtype), logits)
     fit = lambda a, b: place_as(vary_over(a, varying_axes(b)), b)

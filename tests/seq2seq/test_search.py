@@ -169,3 +169,16 @@ def test_bad_input():
     ]:
         with pytest.raises(error, match=message):
             f()
+
+
+@pytest.mark.parametrize("nested", [lambda f: f, jax.jit, jax.checkpoint], ids=["plain", "jit", "checkpoint"])
+def test_what_a_step_hands_on_untouched_is_not_copied_for_the_beams(nested):
+    """A memory of 7 numbers a row: nowhere in the program is there one for each of the 3 beams; what is counted on is."""
+
+    def step(carry, token):
+        (h, memory), z = carry, jnp.eye(5)[token]
+        return (h + 1, memory), z + h[:, None] + memory.sum(-1, keepdims=True)
+
+    program = lambda h, memory: rj.seq2seq.beam(nested(step), (h, memory), jnp.zeros(2, int), end=4, length=3, beams=3)
+    text = str(jax.make_jaxpr(program)(jnp.zeros(2), jnp.ones((2, 7))))
+    assert "f32[3,2,7]" not in text and "f32[3,2]" in text
