@@ -108,10 +108,10 @@ def _unrecognized(args: argparse.Namespace, unknown: list[str]) -> str:
 def explain(error: Exception) -> str | None:
     """One sentence for an error that is not ours to fix; None for a defect, which deserves its traceback."""
     from rnnjax.data import DataError
-    from rnnjax.train.checkpoint import Damaged
+    from rnnjax.train.checkpoint import Damaged, OtherShape
     from rnnjax.train.lock import Busy
 
-    if isinstance(error, (BadInput, DataError, Damaged, Busy)):
+    if isinstance(error, (BadInput, DataError, Damaged, OtherShape, Busy)):
         return str(error)
     text = str(error)
     if isinstance(error, ImportError) and "pip install" in text:

@@ -63,32 +63,27 @@ def run_in(
 def train(
     settings: Settings, task: Task, start: tuple[Any, ...], out: Path, resume: bool, devices: Devices
 ) -> rj.train.Fit:
-    """The run itself. Raises: BadInput if the checkpoint in ``out`` is of another shape."""
+    """The run itself. Raises: OtherShape if the checkpoint in ``out`` is of another shape."""
     params, optimizer, carry, noise = start
     options: dict[str, Any] = {"validate_every": settings.validate_every, "patience": settings.patience}
-    try:
-        return rj.train.fit(
-            task.loss_fn,
-            params,
-            task.batches,
-            optimizer=optimizer,
-            steps=settings.steps,
-            carry=carry,
-            key=noise,
-            clip=settings.clip,
-            validate=task.validate,
-            derive=task.derive,
-            report=None if sys.stderr.isatty() else lambda line: say(task, line),
-            out=out,
-            resume=resume,
-            mesh=devices.mesh,
-            batch_axis=BATCH_AXIS,
-            **options,
-        )
-    except ValueError as error:
-        if "of another shape" in str(error):
-            raise BadInput(str(error)) from None
-        raise
+    return rj.train.fit(
+        task.loss_fn,
+        params,
+        task.batches,
+        optimizer=optimizer,
+        steps=settings.steps,
+        carry=carry,
+        key=noise,
+        clip=settings.clip,
+        validate=task.validate,
+        derive=task.derive,
+        report=None if sys.stderr.isatty() else lambda line: say(task, line),
+        out=out,
+        resume=resume,
+        mesh=devices.mesh,
+        batch_axis=BATCH_AXIS,
+        **options,
+    )
 
 
 def beginning(settings: Settings, task: Task) -> tuple[Any, optax.GradientTransformation, Any, Any]:

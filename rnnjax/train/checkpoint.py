@@ -19,6 +19,10 @@ class Damaged(ValueError):
     """No checkpoint of a run is whole."""
 
 
+class OtherShape(ValueError):
+    """A checkpoint holds other arrays than are asked for."""
+
+
 class Checkpoints:
     """The checkpoints of one run in ``folder``; the newest two are kept.
 
@@ -80,7 +84,7 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """The newest whole checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
 
-        Raises: FileNotFoundError if there is none; Damaged if none is whole; ValueError naming the arrays whose shape or
+        Raises: FileNotFoundError if there is none; Damaged if none is whole; OtherShape naming an array whose shape or
         name differs.
         """
         return self._restore(like, partial=False)
@@ -112,7 +116,7 @@ class Checkpoints:
         differ = [n for n in sorted(have.keys() | want.keys()) if have.get(n) != want.get(n)]
         if differ:
             name = differ[0]
-            raise ValueError(
+            raise OtherShape(
                 f"checkpoint of step {step} in {self.folder} is of another shape: {name} is {have.get(name, 'missing')} "
                 f"there and {want.get(name, 'missing')} here ({len(differ)} of {len(want)} arrays differ); "
                 "use the settings it was trained with"
