@@ -21,21 +21,9 @@ from rnnjax.base import wide
 
 T, B = 3, 2
 CELLS = [e for e in ZOO if type(e.cell).__name__ in rj.cells.__all__]
-# Those that were wrong at one of these points run always; all of them take minutes.
-MENDED = (
-    "RGLRU",
-    "DeltaNet",
-    "GatedDeltaNet",
-    "MLSTM",
-    "LRU",
-    "S4D",
-    "S5",
-    "LTC",
-    "OrthogonalRNN",
-    "UnitaryRNN",
-    "TapeRNN",
-)
-marks = lambda e: () if type(e.cell).__name__ in MENDED else pytest.mark.slow
+# Eleven were wrong at one of these points; all of them take minutes.
+EACH_RUN = ("MLSTM", "RGLRU", "DeltaNet", "LTC", "OrthogonalRNN", "TapeRNN")  # one of each kind; all in the slow part
+marks = lambda e: () if type(e.cell).__name__ in EACH_RUN else pytest.mark.slow
 everything = pytest.mark.parametrize("entry", [pytest.param(e, id=e.id, marks=marks(e)) for e in CELLS])
 methods = lambda e: ("scan", "associative") if e.linear else ("scan",)
 

@@ -85,8 +85,12 @@ def compare(cell: Any, method: str, key: Any, reverse: bool = False, **more: Any
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), run(params, junk), wanted)
 
 
+EACH_RUN = ("Readout", "Record", "LearnedCarry", "VariationalDropout", "Zoneout", "three deep", "a stack")
+some = [n if n in EACH_RUN else pytest.param(n, marks=pytest.mark.slow) for n in ROUND]
+
+
 @pytest.mark.parametrize("inside", [pytest.param(INSIDE[0], marks=pytest.mark.slow), INSIDE[1]], ids=["cell", "stack"])
-@pytest.mark.parametrize("name", ROUND)
+@pytest.mark.parametrize("name", some)
 def test_associative_is_the_loop_with_its_keys_and_masks(name: str, inside: Any) -> None:
     compare(ROUND[name](inside), "associative", KEY)
 
