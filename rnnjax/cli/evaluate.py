@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from rnnjax.cli.load import load
-from rnnjax.cli.tasks import make_task
 from rnnjax.cli.train import check_same_data, comparison
+from rnnjax.cli.work import make_task
 
 
 def run(args: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli.settings import Settings, build
-from rnnjax.cli.tasks import Task, batches_of, mean_loss, validation
+from rnnjax.cli.work import Task, batches_of, mean_loss, validation
 from rnnjax.data import DataError, Table, read_csv, season_of
 
 FAR = 1e15  # standard deviations: further than that a squared error is no number of float32

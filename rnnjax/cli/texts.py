@@ -13,7 +13,7 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli.settings import Settings, build
-from rnnjax.cli.tasks import Task, batches_of, mean_loss, validation
+from rnnjax.cli.work import Task, batches_of, mean_loss, validation
 from rnnjax.data import Vocabulary, python_documentation, read_text
 
 

@@ -20,7 +20,7 @@ from rnnjax.cli.errors import BadInput
 from rnnjax.cli.picture import draw_losses
 from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
-from rnnjax.cli.tasks import BATCH_AXIS, Task, make_task
+from rnnjax.cli.work import BATCH_AXIS, Task, make_task
 from rnnjax.train.lock import LOCK
 
 

@@ -526,8 +526,8 @@ def test_a_disk_that_fills_up_in_the_middle(text_file, tmp_path, capsys):
     script = f"""
 import resource, sys
 import rnnjax as rj
-from rnnjax.cli import main, tasks
-make = tasks.windows
+from rnnjax.cli import main, work
+make = work.windows
 def windows(*args):
     window = make(*args)
     def at(step):
@@ -536,7 +536,7 @@ def windows(*args):
         return window(step)
     at.fresh = window.fresh
     return at
-tasks.windows = windows
+work.windows = windows
 sys.exit(main({flags!r}))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
