@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rnnjax import _signals as _signals  # before anything heavy
 from rnnjax import activations, base, cells, initializers, layers, losses, protocols, seq2seq, wrappers
 from rnnjax.base import cell
 from rnnjax.cells import families

@@ -12,7 +12,7 @@ import rnnjax
 
 ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
-    ["_jax", "base"],
+    ["_jax", "_signals", "base"],
     ["carry_maps"],
     ["protocols"],
     ["engine"],

@@ -6,9 +6,11 @@ import argparse
 import errno
 import io
 import os
+import signal
 import sys
 from typing import NoReturn
 
+from rnnjax import _signals
 from rnnjax.cli.errors import BadInput
 
 EXAMPLES = """examples:
@@ -66,9 +68,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command and returns its exit status: 0 done, 1 diverged, 2 bad input, 130 interrupted and saved."""
+    """Runs the command and returns its exit status: 0 done, 1 diverged, 2 bad input, 128 + signal interrupted and saved."""
+    status = _run(sys.argv[1:] if argv is None else argv)
+    _signals.over(status)
+    return status
+
+
+def _run(argv: list[str]) -> int:
     _print_any_text()
-    argv = sys.argv[1:] if argv is None else argv
     if not argv:
         parser().print_help(sys.stderr)
         return 2
@@ -76,16 +83,20 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         args.parser.error(_unrecognized(args, unknown))
     try:
-        return args.run(args)
+        status = args.run(args)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:  # `rnnjax sample DIR | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         safe = "; what the last checkpoint holds is safe" if hasattr(args, "resume") else ""
-        return _say(f"interrupted{safe}", 130)
+        return _say(f"interrupted{safe}", 128 + (error.args[0] if error.args else signal.SIGINT))
     except FloatingPointError as error:
         return _say(str(error), 1)
     except Exception as error:
+        if _signals.received:  # the terminal is gone, or libraries took what came for an error of theirs
+            return 128 + _signals.received[0]
         sentence = explain(error)
         if sentence is None:
             raise

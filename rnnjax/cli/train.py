@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import sys
@@ -52,10 +53,13 @@ def run_in(
         print(devices.remark)
     print(f"writing to {out}", flush=True)
     result = train(settings, task, start, out, args.resume, devices)
-    if result.stopped == "interrupted":
+    if result.signal is not None:
         at = int(result.state.step)
-        print(f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume")
-        return 130
+        with contextlib.suppress(OSError):  # at a SIGHUP the terminal is gone
+            print(
+                f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume"
+            )
+        return 128 + result.signal
     tell(task, result, out, settings)
     return 0
 

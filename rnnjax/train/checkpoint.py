@@ -14,6 +14,8 @@ import numpy as np
 
 from rnnjax.train.digest import DIGEST, damage, seal
 
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax is writing
+
 
 class Damaged(ValueError):
     """No checkpoint of a run is whole."""
@@ -39,6 +41,11 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+
+    def tidy(self) -> None:
+        """Removes what a killed process left half written; only for the one process that writes here."""
+        for left in self.folder.glob(f"*{UNFINISHED}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, whole or not, or None."""

@@ -31,6 +31,7 @@ class Fit(NamedTuple):
     params: those of the best validation, or of the last step where there was none.
     state: the `TrainState` to go on from. history: the metrics lines.
     stopped: ``"converged"``, ``"steps"`` or ``"interrupted"``. best_step, best_loss: of the best validation, or None.
+    signal: the number of the signal that came meanwhile, or None.
     """
 
     params: Any
@@ -39,6 +40,7 @@ class Fit(NamedTuple):
     stopped: str
     best_step: int | None
     best_loss: float | None
+    signal: int | None = None
 
 
 class _Plan(NamedTuple):
@@ -188,7 +190,7 @@ def fit(
     derive: further numbers for each metrics line, from its loss. report: called with each metrics line.
     max_skipped: stop when this many updates in a row were not finite (looked at every ``log_every`` steps).
     out: a folder for ``metrics.jsonl`` and ``checkpoints/``, written every ``checkpoint_every`` steps (as
-        ``validate_every`` if None), at the end, and when Ctrl-C or SIGTERM ends the run after the step at hand.
+        ``validate_every`` if None), at the end, and when Ctrl-C, SIGTERM or SIGHUP ends the run after the step at hand.
     resume: go on from the newest checkpoint in ``out``. Parameters and metrics then equal those of a run never
         stopped, bit for bit; only ``"seconds"`` is the clock's. Without any checkpoint the run starts anew.
     progress: draw a progress line; None draws it on a terminal only.
@@ -224,21 +226,22 @@ def fit(
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
     advance = make_step(loss_fn, optimizer, clip=clip, **split)
-    with contextlib.ExitStack() as held:
+    with Interrupt() as interrupt, contextlib.ExitStack() as held:
         checkpoints = None if out is None else _checkpoints(Path(out), held)
         run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, devices_of(mesh))
         run.derive, run.report = derive or run.derive, report or run.report
-        with Interrupt() as interrupt, Progress(steps, progress) as bar:
+        with Progress(steps, progress) as bar:
             stopped = _loop(run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar)
     state = unplaced(run.state)
     best = state.params if run.best_step is None else run.best
-    return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss)
+    return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss, interrupt.asked)
 
 
 def _checkpoints(out: Path, held: contextlib.ExitStack) -> Checkpoints:
     """Those of the run in ``out``, which is this process's alone until ``held`` ends."""
     held.enter_context(Lock(out))
     checkpoints = Checkpoints(out / "checkpoints")
+    checkpoints.tidy()
     held.callback(checkpoints.close)
     return checkpoints
 
@@ -246,6 +249,10 @@ def _checkpoints(out: Path, held: contextlib.ExitStack) -> Checkpoints:
 def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress) -> str:
     """Steps, lines, validations and checkpoints, each at its time; why it stopped."""
     while run.at < plan.steps and not run.converged(plan):
+        if interrupt.asked is not None:
+            interrupt.saving()
+            run.save()
+            return "interrupted"
         run.state, seen = advance(run.at)
         run.at += 1
         run.pending.append(seen)
@@ -256,9 +263,6 @@ def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: I
             run.check_skipped(plan)
         if validate is not None and (last or run.at % plan.validate_every == 0):
             bar.at(run.at, run.note(run.validation(validate(run.params()))))
-        if interrupt.asked:
-            run.save()
-            return "interrupted"
         if run.at % plan.checkpoint_every == 0:
             run.save()
     run.save()

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
+from rnnjax import _signals
+
 LOCK = ".lock"
 
 
@@ -42,12 +44,14 @@ class Lock:
                 file.write(str(os.getpid()))
                 file.flush()
                 self._file = file
+                _signals.remove_on_leave.add(str(path))
                 return self
             file.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
             (self.folder / LOCK).unlink(missing_ok=True)
+            _signals.remove_on_leave.discard(str(self.folder / LOCK))
             self._file.close()  # and with it the lock
 
     def _refuse(self, file: IO[str]) -> None:

@@ -1,0 +1,141 @@
+"""Signals end the command in one line, from its first moment on: this file is imported before anything heavy.
+
+Where this process is the command (``rnnjax``, ``python -m rnnjax``), Ctrl-C, SIGTERM and SIGHUP end it at once with one line
+and status 128 + signal. No exception travels through half imported modules; a thread sees to it where the main one is
+deep in a compilation. While there is something to keep, `rnnjax.train.fit` has handlers of its own in place of these. When
+nobody reads standard output any more (``rnnjax train | head -1``), the command ends with status 0.
+
+Where this process is not the command, nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+SAYS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM"}
+if hasattr(signal, "SIGHUP"):
+    SAYS[signal.SIGHUP] = "ended by SIGHUP"
+AGAIN = 2.0  # seconds after which a further signal is another one, not the same pressed twice
+GRACE = 2.0  # seconds that the main thread has to end at such a one
+
+remove_on_leave: set[str] = set()  # files that are nothing once this process has gone
+received: list[int] = []  # what came while this process was the command
+_leaving: list[int] = []  # the thread that ends the process
+
+
+def is_the_command(argv: list[str], original: list[str]) -> bool:
+    """Whether Python was started for the command.
+
+    >>> is_the_command(["-m", "train"], ["python", "-m", "rnnjax", "train"]), is_the_command(["/bin/rnnjax"], ["python"])
+    (True, True)
+    >>> is_the_command(["-m", "rnnjax"], ["python", "-m", "pytest", "rnnjax"]), is_the_command([""], ["python"])
+    (False, False)
+    """
+    if argv[:1] == ["-m"]:  # as it is while the package of `python -m PACKAGE` is imported
+        called = next((i for i, word in enumerate(original) if word.startswith("-") and word.endswith("m")), -1)
+        return "-mrnnjax" in original or original[called + 1 : called + 2] == ["rnnjax"]
+    return os.path.basename(argv[0] if argv else "") in ("rnnjax", "rnnjax.exe", "rnnjax-script.py")
+
+
+def watch() -> None:
+    """Takes the signals over, but for a SIGHUP that is ignored, as under nohup."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    for which in SAYS:
+        if which == signal.SIGINT or signal.getsignal(which) != signal.SIG_IGN:
+            signal.signal(which, _at_once)
+    signal.set_wakeup_fd(ours.detach(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(theirs,), daemon=True, name="signals").start()
+
+
+def over(status: int) -> None:
+    """The command has done its work: an interrupted one leaves here, another ends undisturbed."""
+    if not watching():
+        return
+    if status > 128:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        leave(status)
+    for which in SAYS:
+        signal.signal(which, signal.SIG_IGN)
+
+
+def watching() -> bool:
+    """Whether this process is the command and its signals are ours."""
+    return any(thread.name == "signals" for thread in threading.enumerate())
+
+
+def leave(status: int, says: str = "") -> None:
+    """Ends the process here and now; of several threads that ask, the first does it."""
+    _leaving.append(threading.get_ident())
+    if len(_leaving) > 1:
+        while _leaving[0] != threading.get_ident():
+            time.sleep(1.0)
+        return  # a signal in the middle of this function
+    for path in [*remove_on_leave]:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        shown = "\x1b[?25h\n" if says and os.isatty(2) else ""  # a progress line hides the cursor
+        os.write(2, f"{shown}rnnjax: {says}\n".encode() if says else b"")
+    os._exit(status)
+
+
+def _at_once(which: int, frame: FrameType | None) -> None:
+    leave(128 + which, SAYS[signal.Signals(which)])
+
+
+def _watch(wake: socket.socket) -> None:
+    """Reads the signals as they come, whatever the main thread does; and whether a pipe is still read."""
+    first, until = None, None
+    for which in _events(wake, lambda: until):
+        now = time.monotonic()
+        if which is None:
+            leave(128 + received[-1], SAYS[signal.Signals(received[-1])])
+        elif which in SAYS:
+            received.append(which)
+            if signal.getsignal(which) is _at_once:
+                _at_once(which, None)
+            elif signal.getsignal(which) != signal.SIG_IGN:
+                first = first or now
+                until = now + GRACE if until is None and now - first > AGAIN else until
+
+
+def _events(wake: socket.socket, until: Any) -> Any:
+    """Signals, and None when it is later than ``until()``; ends the process when its pipe has no reader."""
+    out = _pipe()
+    if not hasattr(select, "poll"):  # Windows: signals only
+        while True:
+            yield from wake.recv(64)
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    if out is not None:
+        poll.register(out, 0)  # POLLERR or POLLHUP: nobody reads it
+    while True:
+        late = until()
+        ready = [fd for fd, _ in poll.poll(None if late is None else max(0.0, late - time.monotonic()) * 1000)]
+        if out in ready:
+            leave(0)
+        yield from wake.recv(64) if ready else (None,)
+
+
+def _pipe() -> int | None:
+    """Standard output where it is a pipe."""
+    try:
+        return 1 if stat.S_ISFIFO(os.fstat(1).st_mode) else None
+    except OSError:  # closed
+        return None
+
+
+if is_the_command(sys.argv, sys.orig_argv):
+    watch()

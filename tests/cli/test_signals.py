@@ -1,0 +1,150 @@
+"""Ctrl-C, SIGTERM, SIGHUP and closed pipes, at moments of each command's life: one line, the status, nothing left behind."""
+
+import contextlib
+import os
+import pty
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
+SMALL = [
+    "--hidden",
+    "8",
+    "--batch",
+    "4",
+    "--time",
+    "8",
+    "--steps",
+    "100000",
+    "--validate-every",
+    "20",
+    "--patience",
+    "9999",
+]
+SAYS = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM", signal.SIGHUP: "ended by SIGHUP"}
+
+
+@pytest.fixture
+def flags(tmp_path):
+    """Of a run without end on a small text."""
+    (tmp_path / "cat.txt").write_text(TEXT)
+    return ["--data", str(tmp_path / "cat.txt"), "--out", str(tmp_path / "run"), *SMALL]
+
+
+def start(*argv, python=(), **options):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    return subprocess.Popen([sys.executable, *python, "-m", "rnnjax", *argv], text=True, **pipes)
+
+
+def send(process, which, times=1):
+    for _ in range(times):
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(which)
+        time.sleep(0.2 / times)
+
+
+def left_behind(folder):
+    """What a process that has gone should not leave."""
+    return [path.name for path in folder.rglob("*") if "tmp" in path.name or path.name in (".lock", "config.json.new")]
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", ["_signals", "jax.version", pytest.param("jax.numpy", marks=pytest.mark.slow)])
+def test_in_the_middle_of_the_imports(which, after):
+    """Python says on standard error what it has imported, so the moment is certain. Twice within 0.2 seconds."""
+    process = start("--version", python=["-X", "importtime"])
+    for line in process.stderr:
+        if line.rstrip().endswith(after):
+            send(process, which, 2)
+            break
+    rest = [line for line in process.communicate()[1].splitlines() if not line.startswith("import time:")]
+    assert (process.returncode, rest) == (128 + which, [f"rnnjax: {SAYS[which]}"])
+
+
+def test_nobody_reads(flags, tmp_path):
+    """`rnnjax train | head -1`: status 0, not a word, and no step is trained."""
+    process = start("train", *flags)
+    assert "characters" in process.stdout.readline()
+    process.stdout.close()
+    assert process.communicate()[1] == "" and process.returncode == 0
+    assert not list((tmp_path / "run").glob("checkpoints/*")) and not left_behind(tmp_path)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    assert not metrics.exists() or not metrics.read_text()
+
+
+def trained(folder):
+    """Waits for the first whole checkpoint."""
+    while not list(folder.glob("checkpoints/*/sha256.txt")):
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", SAYS)
+def test_five_times_in_training(which, flags, tmp_path):
+    """The step at hand is finished and saved, once."""
+    process = start("train", *flags)
+    trained(tmp_path / "run")
+    send(process, which, 5)
+    said, errors = process.communicate()
+    assert (process.returncode, errors) == (128 + which, "")
+    step = int(said.split("Interrupted after step ")[1].split(",")[0])
+    newest = max(int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert newest == step and (tmp_path / "run" / "checkpoints" / str(step) / "sha256.txt").exists()
+    assert not left_behind(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_terminal_is_closed(flags, tmp_path):
+    """SIGHUP comes from the kernel, and what is printed then goes nowhere."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "rnnjax", "train", *flags])
+    trained(tmp_path / "run")
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGHUP
+    assert not left_behind(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "bench"])
+def test_at_twenty_moments(command, times, flags, tmp_path):
+    """Random ones from start to end, RNNJAX_MOMENTS of them: nothing but one line, and the status."""
+    out = tmp_path / "run"
+    if command in ("sample", "eval"):
+        subprocess.run(
+            [sys.executable, "-m", "rnnjax", "train", *flags, "--steps", "20"], check=True, capture_output=True
+        )
+    argv = {"train": flags + ["--overwrite"], "sample": [str(out), "--length", "2000"], "eval": [str(out)], "bench": []}
+    pick = random.Random(times)
+    for _ in range(int(os.environ.get("RNNJAX_MOMENTS", "2"))):
+        process, which = start(command, *argv[command]), pick.choice(list(SAYS))
+        time.sleep(pick.uniform(0.15, 6.0))  # before 0.1 s it is Python itself that starts
+        send(process, which, times)
+        said, errors = process.communicate()
+        assert process.returncode == 128 + which or (process.returncode == 0 and command in ("sample", "eval"))
+        kept = "Interrupted after step" in said
+        assert errors == ("" if kept or process.returncode == 0 else f"rnnjax: {SAYS[which]}\n")
+        assert not left_behind(tmp_path)
+
+
+def test_a_script_of_the_user_is_not_the_command():
+    """Importing the library leaves the signals alone."""
+    script = "import signal, rnnjax; assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    subprocess.run([sys.executable, "-c", script + "; assert not rnnjax._signals.watching()"], check=True)
+
+
+def test_what_a_killed_process_left_half_written_is_gone_on_the_next_start(tmp_path):
+    from train import problem
+
+    half = tmp_path / "checkpoints" / "7.orbax-checkpoint-tmp-3"
+    half.mkdir(parents=True)
+    (half / "state").write_text("half")
+    problem.fit(tmp_path, steps=1)
+    assert sorted(path.name for path in Path(half.parent).iterdir()) == ["1"]
