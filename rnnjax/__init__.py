@@ -34,12 +34,24 @@ from rnnjax.wrappers import (
 )
 
 if TYPE_CHECKING:
-    from rnnjax import diagnostics, interop, linen, nnx, online, parallel, sharding, testing, train
+    from rnnjax import diagnostics, interop, linen, metrics, nnx, online, parallel, sharding, testing, train
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for, so that importing rnnjax costs only what everybody uses.
-_LAZY = ("data", "diagnostics", "interop", "linen", "nnx", "online", "parallel", "sharding", "testing", "train")
+_LAZY = (
+    "data",
+    "diagnostics",
+    "interop",
+    "linen",
+    "metrics",
+    "nnx",
+    "online",
+    "parallel",
+    "sharding",
+    "testing",
+    "train",
+)
 
 __all__ = [
     "RNN",
@@ -75,6 +87,7 @@ __all__ = [
     "layers",
     "linen",
     "losses",
+    "metrics",
     "nnx",
     "online",
     "parallel",

@@ -24,7 +24,7 @@ LAYERS = [
     ["online"],
     ["seq2seq"],
     ["losses", "data"],
-    ["train", "diagnostics", "interop", "linen", "nnx", "testing", "sharding"],
+    ["train", "diagnostics", "interop", "linen", "metrics", "nnx", "testing", "sharding"],
     ["bench"],
     ["cli"],
     ["__main__"],
