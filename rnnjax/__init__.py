@@ -34,7 +34,7 @@ from rnnjax.wrappers import (
 )
 
 if TYPE_CHECKING:
-    from rnnjax import diagnostics, interop, linen, metrics, nnx, online, parallel, sharding, testing, train
+    from rnnjax import diagnostics, interop, linen, metrics, nnx, online, parallel, sharding, tasks, testing, train
 
 __version__ = "0.1.0"
 
@@ -49,6 +49,7 @@ _LAZY = (
     "online",
     "parallel",
     "sharding",
+    "tasks",
     "testing",
     "train",
 )
@@ -95,6 +96,7 @@ __all__ = [
     "scan",
     "seq2seq",
     "sharding",
+    "tasks",
     "testing",
     "train",
     "tune",

@@ -25,7 +25,7 @@ LAYERS = [
     ["seq2seq"],
     ["losses", "data"],
     ["train", "diagnostics", "interop", "linen", "metrics", "nnx", "testing", "sharding"],
-    ["bench"],
+    ["bench", "tasks"],
     ["cli"],
     ["__main__"],
 ]

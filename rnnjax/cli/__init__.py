@@ -1,4 +1,4 @@
-"""The command ``rnnjax``: train, sample, eval, bench."""
+"""The command ``rnnjax``: train, sample, eval, tasks, bench."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   rnnjax train                             a model of Python's manual, a minute
   rnnjax train --data book.txt --cell gru  the same on your text
   rnnjax train --data prices.csv           forecast its columns, one step ahead
+  rnnjax train --task addition             a recipe; rnnjax tasks lists them
   rnnjax sample rnnjax-runs/python-docs-lstm-1 --prompt "The "
   rnnjax eval rnnjax-runs/python-docs-lstm-1
 """
@@ -32,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
-    from rnnjax.cli import bench, evaluate, sample, settings, train
+    from rnnjax.cli import bench, evaluate, sample, settings, tasks, train
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -61,8 +62,10 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the run in --out; only --steps and --patience may be given anew",
     )
     into.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    tasks.add_train_arguments(into)
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
     evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
+    tasks.add_arguments(command("tasks", tasks, "list the recipes for `train --task`, and what they reach"))
     bench.add_arguments(command("bench", bench, "time rj.scan against jax.lax.scan on this machine"))
     return top
 

@@ -13,7 +13,8 @@ from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.train.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
-OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE}
+TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, TASK, RESULT}
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
@@ -32,7 +33,7 @@ def check_new(folder: Path, overwrite: bool) -> None:
     if not folder.is_dir():
         raise BadInput(f"{folder} is a file; give --out a folder")
     found = {entry.name for entry in folder.iterdir()} - {LOCK}
-    if CONFIG in found and not overwrite:
+    if found & {CONFIG, TASK} and not overwrite:
         raise BadInput(
             f"{folder} exists already; go on with it by --resume, replace it by --overwrite, or give another --out"
         )
@@ -81,6 +82,8 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
 def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
     """The settings of the run in ``folder`` and all of its config. Raises: BadInput if there is none, or a broken one."""
     path = folder / CONFIG
+    if (folder / TASK).is_file():
+        raise BadInput(f"{folder} holds a task, whose numbers are in {RESULT}; give the folder of a run without --task")
     if not path.is_file():
         raise BadInput(f"{folder} holds no run (no {CONFIG}); give the folder that `rnnjax train` wrote")
     try:

@@ -16,6 +16,7 @@ import optax
 
 import rnnjax as rj
 from rnnjax.cli import folder as folders
+from rnnjax.cli import tasks
 from rnnjax.cli.devices import Devices, choose
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.picture import draw_losses
@@ -27,6 +28,10 @@ from rnnjax.train.lock import LOCK
 
 def run(args: argparse.Namespace) -> int:
     """Trains, then prints a sample, the baselines beside the result, and where everything was written."""
+    if args.task is not None:
+        return tasks.train(args)
+    if args.full:
+        raise BadInput("--full goes with --task; without it, --steps and --hidden say how long and how large a run is")
     settings, out = (resumed if args.resume else begun)(args)
     devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
     task = make_task(settings)

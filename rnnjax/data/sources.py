@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import ensurepip
+import functools
 import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -42,7 +46,7 @@ def cache() -> Path:
 
 
 def index() -> str:
-    """The package index of this machine, as pip or uv is configured. Raises: DataError where none is."""
+    """The package index of this machine, as pip or uv is configured, else pip's default. Raises: DataError where there is none."""
     for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
         if os.environ.get(name):
             return os.environ[name]
@@ -52,7 +56,20 @@ def index() -> str:
             parser.read(path)
             if found := parser.get("global", "index-url", fallback=None):
                 return found
+    if found := default_index():
+        return found
     raise DataError("no package index is configured; set PIP_INDEX_URL to the address of one (its /simple/ page)")
+
+
+@functools.cache
+def default_index() -> str | None:
+    """The index that pip takes where nothing is configured, by its own word; None where Python came without pip."""
+    bundled = Path(ensurepip.__file__).parent / "_bundled"  # the wheel that new environments get theirs from
+    more = os.pathsep.join(map(str, [*sys.path, *bundled.glob("pip-*.whl")]))
+    command, where = [sys.executable, "-m", "pip", "download", "--help"], {**os.environ, "PYTHONPATH": more}
+    said = subprocess.run(command, env=where, capture_output=True, text=True, check=False).stdout
+    found = re.search(r"--index-url.*?\(default\s+(\S+?)\)", said, re.DOTALL)
+    return found and found[1]
 
 
 def fetch(package: Package, offline: bool = False) -> Path:
