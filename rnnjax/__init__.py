@@ -34,7 +34,20 @@ from rnnjax.wrappers import (
 )
 
 if TYPE_CHECKING:
-    from rnnjax import diagnostics, interop, linen, metrics, nnx, online, parallel, sharding, tasks, testing, train
+    from rnnjax import (
+        diagnostics,
+        forecast,
+        interop,
+        linen,
+        metrics,
+        nnx,
+        online,
+        parallel,
+        sharding,
+        tasks,
+        testing,
+        train,
+    )
 
 __version__ = "0.1.0"
 
@@ -42,6 +55,7 @@ __version__ = "0.1.0"
 _LAZY = (
     "data",
     "diagnostics",
+    "forecast",
     "interop",
     "linen",
     "metrics",
@@ -82,6 +96,7 @@ __all__ = [
     "cells",
     "diagnostics",
     "explain",
+    "forecast",
     "initializers",
     "interop",
     "last_output",

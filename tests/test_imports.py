@@ -25,6 +25,7 @@ LAYERS = [
     ["seq2seq"],
     ["losses", "data"],
     ["train", "diagnostics", "interop", "linen", "metrics", "nnx", "testing", "sharding"],
+    ["forecast"],
     ["bench", "tasks"],
     ["cli"],
     ["__main__"],

@@ -6,7 +6,7 @@ from rnnjax.data.errors import DataError
 from rnnjax.data.files import beginning
 from rnnjax.data.layout import looks_like_table
 from rnnjax.data.padding import pad
-from rnnjax.data.season import season_of
+from rnnjax.data.season import season_of, seasons_of
 from rnnjax.data.sets import load, names
 from rnnjax.data.streams import held_out, windows
 from rnnjax.data.table import Table, read_csv, written
@@ -28,6 +28,7 @@ __all__ = [
     "read_csv",
     "read_text",
     "season_of",
+    "seasons_of",
     "synthetic",
     "windows",
     "written",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from rnnjax.data.errors import DataError
 
 FORMS = [
     "ISO8601",
@@ -48,3 +50,165 @@ def _parsed(words: Any, form: str) -> np.ndarray | None:
     found = pd.to_datetime(words.where(words != ""), format=form, errors="coerce", utc=True)
     good = (found.notna() | (words == "")).all()
     return found.dt.tz_localize(None).to_numpy("datetime64[ns]") if good else None
+
+
+# -- dates a fixed step apart ------------------------------------------------------------------------------------------
+
+
+class Step(NamedTuple):
+    """From one row to the next: calendar months, or working days, or else a time in nanoseconds."""
+
+    nanoseconds: int = 0
+    months: int = 0
+    working_days: bool = False
+
+    def __str__(self) -> str:
+        if self.months:
+            years, months = divmod(self.months, 12)
+            return _many(years, "year") if not months else _many(self.months, "month")
+        if self.working_days:
+            return "1 working day"
+        return _duration(self.nanoseconds)
+
+
+DAY = 86_400 * 10**9
+UNITS = {"week": 7 * DAY, "day": DAY, "hour": DAY // 24, "minute": DAY // 1440, "second": 10**9}
+
+
+def step_of(dates: np.ndarray, name: str = "the column of dates", lines: Any = None) -> Step:
+    """The step between dates ``datetime64 [T]``, which must be the same all along.
+
+    Raises: DataError, a sentence that names the first row where dates are missing, go back, repeat, leave a gap or change their step.
+
+    >>> str(step_of(np.array(["2024-01-31", "2024-02-29", "2024-03-31"], "datetime64[D]")))
+    '1 month'
+    >>> str(step_of(np.array(["2024-01-05", "2024-01-08", "2024-01-09"], "datetime64[D]")))
+    '1 working day'
+    """
+    dates = np.asarray(dates, "datetime64[ns]")
+    at = lambda row: f"row {row + 1} ({_shown(dates[row])})"
+    if np.isnat(dates).any():
+        raise DataError(f"{name} has no date in row {int(np.argmax(np.isnat(dates))) + 1}; fill it in")
+    if len(dates) < 2:
+        raise DataError(f"{name} has {_many(len(dates), 'date')}; two at least show how far rows are apart")
+    apart = np.diff(dates).astype(np.int64)
+    if (apart <= 0).any():
+        row = int(np.argmax(apart <= 0)) + 1
+        cure = "keep one row for each date" if apart[row - 1] == 0 else "sort the rows by their date"
+        what = "repeats the date of the row before" if apart[row - 1] == 0 else "is earlier than the row before it"
+        series = (
+            "; where several series stand below one another, give each a column of its own"
+            if apart[row - 1] == 0
+            else ""
+        )
+        raise DataError(f"{name}: {at(row)} {what}; {cure}{series}")
+    if (apart == apart[0]).all() and not _whole_months(dates[:2]):
+        return Step(int(apart[0]))
+    found = _calendar_step(dates)
+    if found is not None:
+        return found
+    usual = int(np.bincount(np.unique(apart, return_inverse=True)[1]).argmax())
+    usual = int(np.unique(apart)[usual])
+    row = int(np.argmax(apart != usual)) + 1
+    gap = apart[row - 1] > usual and apart[row - 1] % usual == 0
+    cure = "put in the rows that are missing, their cells left empty" if gap else "bring the rows to one step"
+    raise DataError(
+        f"{name}: {at(row)} comes {_duration(int(apart[row - 1]))} after the row before it, where rows are {_duration(usual)} apart; {cure}"
+    )
+
+
+def following(dates: np.ndarray, step: Step, count: int) -> np.ndarray:
+    """The ``count`` dates after ``dates [T]``, of which the last is gone on from; ends of months stay ends of months.
+
+    >>> following(np.array(["2023-12-31", "2024-01-31"], "datetime64[D]"), Step(months=1), 2).astype("datetime64[D]").tolist()
+    [datetime.date(2024, 2, 29), datetime.date(2024, 3, 31)]
+    """
+    dates = np.asarray(dates, "datetime64[ns]")
+    last, ahead = dates[-1], np.arange(1, count + 1)
+    if step.working_days:
+        day = last.astype("datetime64[D]")
+        return np.busday_offset(day, ahead, roll="forward").astype("datetime64[ns]") + (last - day)
+    if not step.months:
+        return last + (ahead * step.nanoseconds).astype("timedelta64[ns]")
+    return _months_on(last, ahead * step.months, int(_day_of_month(dates).max()), bool(_ends_month(dates).all()))
+
+
+def calendar(dates: np.ndarray, step: Step) -> np.ndarray:
+    """Where dates stand in the day, the week and the year, ``[T, K]`` in [-1, 1]; only what the step can tell apart.
+
+    Day and year by sine and cosine of one and two turns, the week by a column for each day.
+    """
+    dates = np.asarray(dates, "datetime64[ns]")
+    day, found = dates.astype("datetime64[D]"), []
+    length = step.nanoseconds or (DAY if step.working_days else 28 * DAY * step.months)
+    if length < DAY:
+        found += _turns((dates - day).astype(np.int64) / DAY)
+    if length <= DAY:
+        weekday = (day.astype(np.int64) + 3) % 7  # the first of January 1970 was a Thursday; 0 is Monday
+        found += [(weekday == i).astype(float) for i in range(7)]
+    if length < 300 * DAY:
+        year = dates.astype("datetime64[Y]")
+        found += _turns((dates - year.astype("datetime64[ns]")).astype(np.int64) / (365.2425 * DAY))
+    return np.stack(found, 1) if found else np.zeros((len(dates), 0))
+
+
+def _turns(share: np.ndarray) -> list[np.ndarray]:
+    return [wave(2 * np.pi * n * share) for n in (1, 2) for wave in (np.sin, np.cos)]
+
+
+def _calendar_step(dates: np.ndarray) -> Step | None:
+    """Months or working days, if it is one of them all along."""
+    for months in np.unique(np.diff(dates.astype("datetime64[M]")).astype(np.int64)).tolist()[:1]:
+        step = Step(months=int(months))
+        expected = np.concatenate([dates[:1], _months_on(dates[0], np.arange(1, len(dates)) * months, *_kind(dates))])
+        if months > 0 and np.array_equal(expected, dates):
+            return step
+    day = dates.astype("datetime64[D]")
+    times = np.unique((dates - day).astype(np.int64))
+    if len(times) == 1 and np.is_busday(day).all() and (np.busday_count(day[:-1], day[1:]) == 1).all():
+        return Step(working_days=True)
+    return None
+
+
+def _kind(dates: np.ndarray) -> tuple[int, bool]:
+    return int(_day_of_month(dates).max()), bool(_ends_month(dates).all())
+
+
+def _whole_months(pair: np.ndarray) -> bool:
+    """Whether two dates stand a month or more apart, on the same day of it or at its end."""
+    months = np.diff(pair.astype("datetime64[M]")).astype(np.int64)[0]
+    return bool(months > 0 and (_months_on(pair[0], np.array([months]), *_kind(pair)) == pair[1]).all())
+
+
+def _months_on(first: np.datetime64, months: np.ndarray, day: int, end: bool) -> np.ndarray:
+    """The same day of later months, or their last one."""
+    month = first.astype("datetime64[M]") + months.astype("timedelta64[M]")
+    begins = month.astype("datetime64[D]")
+    length = ((month + np.timedelta64(1, "M")).astype("datetime64[D]") - begins).astype(np.int64)
+    further = ((length if end else np.minimum(day, length)) - 1).astype("timedelta64[D]")
+    return (begins + further).astype("datetime64[ns]") + (first - first.astype("datetime64[D]"))
+
+
+def _day_of_month(dates: np.ndarray) -> np.ndarray:
+    day = dates.astype("datetime64[D]")
+    return (day - day.astype("datetime64[M]").astype("datetime64[D]")).astype(np.int64) + 1
+
+
+def _ends_month(dates: np.ndarray) -> np.ndarray:
+    return _day_of_month(dates.astype("datetime64[D]") + np.timedelta64(1, "D")) == 1
+
+
+def _shown(date: Any) -> str:
+    """A date without the parts that are zero."""
+    text = str(np.datetime64(date, "s")).replace("T", " ")
+    return text.removesuffix(" 00:00:00")
+
+
+def _duration(nanoseconds: int) -> str:
+    """A time in the largest unit that it is a whole number of."""
+    unit, size = next(((unit, size) for unit, size in UNITS.items() if nanoseconds % size == 0), ("second", 10**9))
+    return _many(nanoseconds // size if nanoseconds % size == 0 else nanoseconds / size, unit)
+
+
+def _many(count: float, what: str) -> str:
+    return f"{count:g} {what}{'s'[: count != 1]}"
