@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 import os
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.train import hosts
 from rnnjax.train.digest import DIGEST, damage, seal
 
+FILES = 64  # and folders, more than a checkpoint has
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax is writing
 
 
@@ -26,30 +35,41 @@ class OtherShape(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints of one run in ``folder``; the newest two are kept.
+    """The checkpoints of one run in ``folder``: the newest ``keep``, and of those with a loss the best ``keep_best``.
 
     Each holds a pytree of arrays and a small JSON record. Orbax writes into a temporary folder and renames it, so a
     reader never sees half a checkpoint. A digest of every file is written last and checked before anything is read: of
-    what does not agree with it nothing is used, but the checkpoint before, with a warning that names the file.
+    what does not agree with it nothing is used, but the checkpoint before, with a warning that names the file. With
+    ``background`` a thread writes, one checkpoint at a time; what it met is raised by the next call. In a program of several
+    processes all call together, and each writes the arrays that it has.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, keep: int = 2, keep_best: int = 0, background: bool = False):
         import orbax.checkpoint as ocp  # comes with flax; loaded only by who checkpoints
 
         self._ocp = ocp
         self.folder = Path(folder).resolve()
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
         handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._manager = ocp.CheckpointManager(self.folder, options=_options(keep, keep_best), item_handlers=handlers)
+        self._thread = ThreadPoolExecutor(1, "checkpoints") if background else None
+        self._writing: Future[None] | None = None
 
     def tidy(self) -> None:
         """Removes what a killed process left half written; only for the one process that writes here."""
-        for left in self.folder.glob(f"*{UNFINISHED}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        if hosts.first():
+            for left in self.folder.glob(f"*{UNFINISHED}*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def latest(self) -> int | None:
         """The step of the newest checkpoint, whole or not, or None."""
+        self.wait()
         return self._manager.latest_step()
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises: OSError if what was written last could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
 
     def whole(self) -> int:
         """The step of the newest checkpoint whose files are all as they were written; warns of those that are not.
@@ -70,23 +90,39 @@ class Checkpoints:
 
     def forget_after(self, step: int) -> None:
         """Removes the checkpoints after ``step``, which are damaged: those steps are run again."""
-        for later in [s for s in self._manager.all_steps() if s > step]:
-            shutil.rmtree(self.folder / str(later))
+        if hosts.first():
+            for later in [s for s in self._manager.all_steps() if s > step]:
+                shutil.rmtree(self.folder / str(later))
+        hosts.together("forgotten")
         self._manager.reload()
 
-    def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
+    def save(self, step: int, tree: Any, record: dict[str, Any], loss: float | None = None) -> None:
         """Writes one checkpoint, unless this step is there already. Raises: OSError if it cannot be written."""
-        args = self._ocp.args
         if step == self.latest():
             return
-        _make_sure_of_room(self.folder, tree)
+        if self._thread is None:
+            self._write(step, tree, record, loss)
+        else:
+            copied = jax.tree.map(jnp.copy, tree)  # the next step reuses the buffers
+            self._writing = self._thread.submit(self._write, step, copied, record, loss)
+
+    def _write(self, step: int, tree: Any, record: dict[str, Any], loss: float | None) -> None:
+        args = self._ocp.args
+        items = args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record))
         try:
-            self._manager.save(step, args=args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record)))
-        except OSError:
-            raise
-        except Exception as error:  # tensorstore reports a full disk as a ValueError of its own making
+            if hosts.first():
+                _make_sure_of_room(self.folder, tree)
+            with _only_the_error():
+                self._manager.save(step, args=items, metrics=None if loss is None else {"loss": loss})
+        except Exception as error:
+            self.tidy()
+            if isinstance(error, OSError):
+                raise
+            # tensorstore reports a full disk as a ValueError of its own making
             raise OSError(f"checkpoint of step {step} could not be written: {error}") from error
-        seal(self.folder / str(step))
+        if hosts.first():
+            seal(self.folder / str(step))
+        hosts.together("checkpoint")
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """The newest whole checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
@@ -106,14 +142,21 @@ class Checkpoints:
         self._check(step, like)
         abstract = jax.eval_shape(lambda: like)
         how = self._ocp.checkpoint_utils.construct_restore_args(abstract)
+        if hosts.several():  # whole on each
+            how = jax.tree.map(lambda _: self._ocp.RestoreArgs(restore_type=np.ndarray), abstract)
         args = self._ocp.args
         state = args.PyTreeRestore(abstract, restore_args=how, partial_restore=partial)
         found = self._manager.restore(step, args=args.Composite(state=state, record=args.JsonRestore()))
         return found["state"], found["record"]
 
     def close(self) -> None:
-        """Releases orbax' helpers."""
-        self._manager.close()
+        """Finishes what is being written, and releases orbax' helpers. Raises: as `wait`."""
+        try:
+            self.wait()
+        finally:
+            if self._thread is not None:
+                self._thread.shutdown()
+            self._manager.close()
 
     def _check(self, step: int, like: Any) -> None:
         metadata = self._manager.item_metadata(step)["state"]
@@ -130,15 +173,55 @@ class Checkpoints:
             )
 
 
+def _options(keep: int, keep_best: int) -> Any:
+    """Of orbax' manager: all is written when `save` returns, and what is not kept is removed."""
+    import orbax.checkpoint as ocp
+
+    if not keep_best:
+        return ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+    policies = ocp.checkpoint_managers
+    best = policies.BestN(
+        get_metric_fn=lambda metrics: -metrics["loss"], n=keep_best, keep_checkpoints_without_metrics=False
+    )
+    both = policies.AnyPreservationPolicy([policies.LatestN(keep), best])
+    return ocp.CheckpointManagerOptions(preservation_policy=both, enable_async_checkpointing=False)
+
+
 def _make_sure_of_room(folder: Path, tree: Any) -> None:
     """Reserves and frees as much as the checkpoint takes: a full disk then fails here, in one sentence, not deep inside."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(tree)) + 65536
+    if hasattr(os, "statvfs"):
+        system = os.statvfs(folder)
+        if system.f_files and system.f_favail < FILES:  # some count none
+            raise OSError(errno.ENOSPC, "No space left on device for more files", str(folder))
     with tempfile.TemporaryFile(dir=folder) as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         else:
             file.write(bytes(size))
             file.flush()
+
+
+@contextlib.contextmanager
+def _only_the_error() -> Iterator[None]:
+    """What fails is raised; tensorstore's threads would print tracebacks of their own beside it."""
+    hook, loggers = sys.excepthook, [logging.getLogger(name) for name in ("asyncio", "absl")]
+    levels, sys.excepthook = [logger.level for logger in loggers], lambda *error: None
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    except BaseException:
+        hook = _but_for_closed_loops(hook)  # they come late
+        raise
+    finally:
+        sys.excepthook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _but_for_closed_loops(hook: Any) -> Any:
+    return lambda kind, error, at: None if "Event loop is closed" in str(error) else hook(kind, error, at)
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:

@@ -15,12 +15,13 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from rnnjax.train import hosts
 from rnnjax.train.batches import by_step
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
 from rnnjax.train.lock import Lock
 from rnnjax.train.metrics import Metrics
-from rnnjax.train.placement import devices_of, unplaced
+from rnnjax.train.placement import Layout, devices_of, place, unplaced
 from rnnjax.train.progress import Progress
 from rnnjax.train.step import LossFn, Report, TrainState, make_step, start
 
@@ -52,6 +53,7 @@ class _Plan(NamedTuple):
     checkpoint_every: int
     patience: int | None
     max_skipped: int
+    keep: int
     clip: float | None
 
     def check(self) -> None:
@@ -76,7 +78,7 @@ class _Run:
     best: Any = None
     best_step: int | None = None
     best_loss: float | None = None
-    devices: int = 1
+    mesh: Mesh | None = None
     worse: int = 0  # validations since the best
     at: int = 0
     pending: list[Any] = field(default_factory=list)  # reports since the last line
@@ -97,14 +99,27 @@ class _Run:
             return
         self.pending = [[float(number) for number in report] for report in self.pending]
         record = {name: getattr(self, name) for name in _REMEMBERED}
-        record |= {"lines": self.metrics.size, "seconds": self.seconds(), "devices": self.devices}
-        state = unplaced(self.state)
-        best = self.best if self.best_step is not None or self.best is None else state.params
-        self.checkpoints.save(self.at, {"state": state, "best": best}, record)
+        record |= {"lines": self.metrics.size, "seconds": self.seconds(), "devices": devices_of(self.mesh)}
+        best = self.best if self.best_step is not None or self.best is None else self.params()
+        self.checkpoints.save(self.at, self.kept({"state": self.state, "best": best}), record, self.measured())
+
+    def kept(self, tree: Any) -> Any:
+        """As a checkpoint takes it: whole; with several processes everything on the mesh, so that each writes its part."""
+        if not hosts.several():
+            return unplaced(tree)
+        assert self.mesh is not None
+        whole = place(tree["best"], Layout("fit", self.mesh, None).whole(tree["best"]))
+        return {"state": self.state, "best": whole}
+
+    def measured(self) -> float | None:
+        """The validation loss of the parameters at hand, if they were measured and it is a number."""
+        lines = [line for line in self.metrics.history[-2:] if line.get("split") and line["step"] == self.at]
+        return lines[-1]["loss"] if lines else None
 
     def note(self, line: dict[str, Any]) -> dict[str, Any]:
         self.metrics.write(line)
-        self.report(line)
+        if hosts.first():
+            self.report(line)
         return line
 
     def line(self, step: int | None, loss: Any, **more: Any) -> dict[str, Any]:
@@ -130,6 +145,7 @@ class _Run:
             raise ValueError(
                 f'fit: validate must return a number, or a dict with "loss", got the keys {sorted(numbers)}'
             )
+        numbers = hosts.of_first(numbers)
         loss = numbers.pop("loss")
         if np.isfinite(loss) and (self.best_loss is None or loss < self.best_loss):
             self.best, self.best_step, self.best_loss = jax.tree.map(jnp.copy, self.params()), self.at, loss
@@ -173,7 +189,10 @@ def fit(
     max_skipped: int = 10,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
-    resume: bool = False,
+    resume: bool | str = False,
+    keep: int = 2,
+    keep_best: int = 0,
+    background: bool = False,
     progress: bool | None = None,
     mesh: Mesh | None = None,
     batch_axis: Any = 1,
@@ -192,11 +211,19 @@ def fit(
     out: a folder for ``metrics.jsonl`` and ``checkpoints/``, written every ``checkpoint_every`` steps (as
         ``validate_every`` if None), at the end, and when Ctrl-C, SIGTERM or SIGHUP ends the run after the step at hand.
     resume: go on from the newest checkpoint in ``out``. Parameters and metrics then equal those of a run never
-        stopped, bit for bit; only ``"seconds"`` is the clock's. Without any checkpoint the run starts anew.
+        stopped, bit for bit; only ``"seconds"`` is the clock's. Without any checkpoint the run starts anew. ``"anywhere"``: the
+        same on another number of devices or processes, where sums round otherwise.
+    keep, keep_best: how many checkpoints are kept: the newest, and besides the best of those at whose step was a validation.
+    background: a thread writes the checkpoints while the steps go on.
     progress: draw a progress line; None draws it on a terminal only.
     mesh, batch_axis: as for `make_step`: each batch and the carry are split over the devices of the mesh's first axis.
         What `validate` gets and what is returned are ordinary arrays, whole on the default device. A run goes on, bit
         for bit, on as many devices as it began on.
+
+    In a program of several processes (`jax.distributed.initialize`) every process calls `fit` with a mesh over devices of all
+    of them, the same start, and batches of its own rows: process i of P has ``rows[i * B / P:][:B / P]``; what ``batch_axis``
+    does not split, and the carry, it has whole. Process 0 writes metrics and calls ``report``; its validations count. All write one
+    checkpoint together into ``out``, a folder that all see. A signal to one stops all after the same step.
 
     A metrics line has ``step``, the mean ``loss`` since the line before, ``grad_norm`` (mean, before clipping),
     ``clipped`` (the share of steps), ``skipped`` (so far), ``seconds`` and what ``derive`` adds; a validation has
@@ -220,39 +247,63 @@ def fit(
     >>> result.stopped, result.history[-1]["loss"] < result.history[0]["loss"]
     ('steps', True)
     """
-    plan = _Plan(steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, clip)
+    plan = _Plan(
+        steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, keep, clip
+    )
     plan.check()
+    _check_processes(mesh, background, plan)
     batches = by_step(batches)
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
     advance = make_step(loss_fn, optimizer, clip=clip, **split)
     with Interrupt() as interrupt, contextlib.ExitStack() as held:
-        checkpoints = None if out is None else _checkpoints(Path(out), held)
-        run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, devices_of(mesh))
+        options = dict(keep=keep, keep_best=keep_best, background=background)
+        checkpoints = None if out is None else _checkpoints(Path(out), held, options)
+        run = _begin(start(params, optimizer, carry), validate is not None, out, checkpoints, resume, mesh)
         run.derive, run.report = derive or run.derive, report or run.report
-        with Progress(steps, progress) as bar:
-            stopped = _loop(run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar)
+        with Progress(steps, progress if hosts.first() else False) as bar:
+            stopped, signal = _loop(
+                run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar
+            )
     state = unplaced(run.state)
     best = state.params if run.best_step is None else run.best
-    return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss, interrupt.asked)
+    return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss, signal)
 
 
-def _checkpoints(out: Path, held: contextlib.ExitStack) -> Checkpoints:
-    """Those of the run in ``out``, which is this process's alone until ``held`` ends."""
-    held.enter_context(Lock(out))
-    checkpoints = Checkpoints(out / "checkpoints")
+def _check_processes(mesh: Mesh | None, background: bool, plan: _Plan) -> None:
+    """Raises: ValueError, on every process, where they cannot train together."""
+    if not hosts.several():
+        return
+    if mesh is None or {d.process_index for d in mesh.devices.flat} != set(range(jax.process_count())):
+        raise ValueError(
+            f"fit: this program runs in {jax.process_count()} processes; pass a mesh with devices of all of them, as "
+            "jax.make_mesh((jax.device_count(),), ('data',)) makes it"
+        )
+    if background:
+        raise ValueError("fit: background=True is for one process; several write their checkpoint together")
+    hosts.same("fit", JAX=jax.__version__, plan=repr(tuple(plan)))
+
+
+def _checkpoints(out: Path, held: contextlib.ExitStack, options: dict[str, Any]) -> Checkpoints:
+    """Those of the run in ``out``, which is this program's alone until ``held`` ends."""
+    if hosts.first():
+        held.enter_context(Lock(out))
+    checkpoints = Checkpoints(out / "checkpoints", **options)
     checkpoints.tidy()
     held.callback(checkpoints.close)
     return checkpoints
 
 
-def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress) -> str:
-    """Steps, lines, validations and checkpoints, each at its time; why it stopped."""
+def _loop(
+    run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: Interrupt, bar: Progress
+) -> tuple[str, int | None]:
+    """Steps, lines, validations and checkpoints, each at its time; why it stopped, and the signal if one came."""
+    asked = hosts.Asked(interrupt)
     while run.at < plan.steps and not run.converged(plan):
-        if interrupt.asked is not None:
+        if (signal := asked.before(run.at)) is not None:
             interrupt.saving()
             run.save()
-            return "interrupted"
+            return "interrupted", signal
         run.state, seen = advance(run.at)
         run.at += 1
         run.pending.append(seen)
@@ -268,29 +319,33 @@ def _loop(run: _Run, plan: _Plan, advance: Callable, validate: Any, interrupt: I
     run.save()
     if run.best_step not in (None, run.at):
         run.note(run.line(run.best_step, run.best_loss, split="valid", kept=True))
-    return "converged" if run.converged(plan) else "steps"
+    return "converged" if run.converged(plan) else "steps", None if hosts.several() else interrupt.asked
 
 
 def _begin(
-    state: TrainState, validated: bool, out: Any, checkpoints: Checkpoints | None, resume: bool, devices: int
+    state: TrainState, validated: bool, out: Any, checkpoints: Checkpoints | None, resume: bool | str, mesh: Mesh | None
 ) -> _Run:
     """A new run, or the one that the newest checkpoint holds."""
     best = jax.tree.map(jnp.copy, state.params) if validated else None
     if checkpoints is None:
         if resume:
             raise ValueError("fit: resume=True needs out, the folder of the run to go on with")
-        return _Run(state, Metrics(), None, best, devices=devices)
+        return _Run(state, Metrics(), None, best, mesh=mesh)
     path = Path(out) / "metrics.jsonl"
+    hosts.together("begin")
     if checkpoints.latest() is not None and not resume:
         raise FileExistsError(f"fit: {out} holds a run already; pass resume=True to go on with it, or another folder")
     try:
         tree, record = checkpoints.restore({"state": state, "best": best})
     except FileNotFoundError:  # none was finished
         checkpoints.forget_after(-1)
-        return _Run(state, Metrics(path), checkpoints, best, devices=devices)
-    _check_devices(out, record.get("devices", 1), devices)
+        return _Run(state, Metrics(path if hosts.first() else None), checkpoints, best, mesh=mesh)
+    if resume != "anywhere":
+        _check_devices(out, record.get("devices", 1), devices_of(mesh))
     checkpoints.forget_after(int(tree["state"].step))
-    run = _Run(tree["state"], Metrics.resume(path, record["lines"]), checkpoints, tree["best"], devices=devices)
+    run = _Run(
+        tree["state"], Metrics.resume(path, record["lines"], hosts.first()), checkpoints, tree["best"], mesh=mesh
+    )
     for name in _REMEMBERED:
         setattr(run, name, record[name])
     run.at, run.seconds_before = int(run.state.step), record["seconds"]
@@ -302,5 +357,5 @@ def _check_devices(out: Any, before: int, now: int) -> None:
     if before != now:
         raise ValueError(
             f"fit: the run in {out} was on {before} device{'s' * (before > 1)} and resume=True asks for {now}; pass a "
-            f"mesh whose first axis has {before}{' (or none)' * (before == 1)}, or train into another folder"
+            f'mesh whose first axis has {before}{" (or none)" * (before == 1)}, resume="anywhere", or train into another folder'
         )

@@ -22,19 +22,21 @@ class Metrics:
             self.path.write_text("")
 
     @classmethod
-    def resume(cls, path: str | Path | None, lines: int) -> Metrics:
-        """Opens an existing file and keeps its first ``lines`` lines.
+    def resume(cls, path: str | Path | None, lines: int, write: bool = True) -> Metrics:
+        """Opens an existing file and keeps its first ``lines`` lines; without ``write`` in memory only.
 
         Raises: ValueError if it has fewer, or if one of them is no JSON.
         """
         metrics = cls()
         if path is None:
             return metrics
-        metrics.path = Path(path)
-        kept = metrics.path.read_bytes().split(b"\n")[:lines]
+        kept = Path(path).read_bytes().split(b"\n")[:lines]
         if len(kept) < lines:
             raise ValueError(f"{path} has {len(kept)} lines, the checkpoint was written after {lines}; was it edited?")
         metrics.history = [json.loads(line) for line in kept]
+        if not write:
+            return metrics
+        metrics.path = Path(path)
         with metrics.path.open("rb+") as file:
             file.truncate(sum(len(line) + 1 for line in kept))
         return metrics

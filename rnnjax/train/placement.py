@@ -33,15 +33,26 @@ def devices_of(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.shape[mesh.axis_names[0]]
 
 
+def rows_here(mesh: Mesh) -> int:
+    """Into how many parts the rows of this process are split: all, where there is one process."""
+    slices = mesh.devices.reshape(devices_of(mesh), -1)
+    return sum(any(d.process_index == jax.process_index() for d in devices) for devices in slices)
+
+
+def spans_processes(mesh: Mesh) -> bool:
+    """Whether devices of several processes are in it."""
+    return len({device.process_index for device in mesh.devices.flat}) > 1
+
+
 class Layout:
-    """Which axis of each array a mesh's first axis splits.
+    """Which axis of each array a mesh's first axis splits. In a program of several processes a batch is their own rows.
 
     who: named in errors. batch_axis: an int, or a pytree prefix of the batch with ints and None (not split).
     """
 
     def __init__(self, who: str, mesh: Mesh, batch_axis: Any):
         self.who, self.mesh, self.batch_axis = who, check_mesh(who, mesh), batch_axis
-        self.name, self.parts = self.mesh.axis_names[0], devices_of(self.mesh)
+        self.name, self.parts, self.here = self.mesh.axis_names[0], devices_of(self.mesh), rows_here(self.mesh)
 
     def batch(self, batch: Any) -> Any:
         """The axis of each leaf of a batch. Raises: ValueError naming the leaf and the sizes."""
@@ -55,15 +66,16 @@ class Layout:
             ) from None
         leaves, tree = jax.tree_util.tree_flatten_with_path(batch)
         given = jax.tree.leaves(axes, is_leaf=none)
-        found = [self.check(f"batch{jax.tree_util.keystr(p)}", a, x) for (p, x), a in zip(leaves, given, strict=True)]
+        name = jax.tree_util.keystr
+        found = [self.check(f"batch{name(p)}", a, x, self.here) for (p, x), a in zip(leaves, given, strict=True)]
         return jax.tree.unflatten(tree, found)
 
     def carry(self, carry: Any) -> Any:
         """The axis of each leaf of a carry: 0, but for numbers without axes."""
-        check = lambda p, x: self.check(f"carry{jax.tree_util.keystr(p)}", 0 if np.ndim(x) else None, x)
+        check = lambda p, x: self.check(f"carry{jax.tree_util.keystr(p)}", 0 if np.ndim(x) else None, x, self.parts)
         return jax.tree_util.tree_map_with_path(check, carry)
 
-    def check(self, what: str, axis: Any, leaf: Any) -> int:
+    def check(self, what: str, axis: Any, leaf: Any, parts: int) -> int:
         """The axis, after a look at whether the mesh divides it."""
         shape = np.shape(leaf)
         if axis is None:
@@ -72,14 +84,14 @@ class Layout:
             raise ValueError(f"{self.who}: batch_axis must be ints of at least 0 and None, got {axis!r} for {what}")
         if axis >= len(shape):
             raise ValueError(
-                f"{self.who}: {what} of shape {shape} has no axis {axis} to split over {self.parts} devices; "
+                f"{self.who}: {what} of shape {shape} has no axis {axis} to split over {parts} devices; "
                 "give batch_axis where its rows are, or None for what all devices read whole"
             )
-        if shape[axis] % self.parts:
+        if shape[axis] % parts:
             raise ValueError(
                 f"{self.who}: {what} of shape {shape} has {shape[axis]} rows on axis {axis}, which mesh axis "
-                f"{self.name!r} of {self.parts} devices does not divide; take {near(shape[axis], self.parts)} rows, "
-                f"or {largest_divisor(shape[axis], self.parts)} of the devices"
+                f"{self.name!r} of {parts} devices does not divide; take {near(shape[axis], parts)} rows, "
+                f"or {largest_divisor(shape[axis], parts)} of the devices"
             )
         return axis
 
@@ -102,15 +114,30 @@ def largest_divisor(rows: int, most: int) -> int:
     return max(n for n in range(1, most + 1) if rows % n == 0)
 
 
-def place(tree: Any, shardings: Any) -> Any:
-    """Arrays as a sharding says, those that lie so already as they are; shapes (of `jax.eval_shape`) said to."""
+def place(tree: Any, shardings: Any, own_rows: bool = False) -> Any:
+    """Arrays as a sharding says, those that lie so already as they are; shapes (of `jax.eval_shape`) said to.
+
+    own_rows: of a sharding over several processes, each has its part of the array; else each has it whole.
+    """
 
     def one(x: Any, where: NamedSharding) -> Any:
         if isinstance(x, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
-        return x if getattr(x, "sharding", None) == where else jax.device_put(x, where)
+        if getattr(x, "sharding", None) == where:
+            return x
+        return spread(x, where, own_rows) if spans_processes(where.mesh) else jax.device_put(x, where)
 
     return jax.tree.map(one, tree, shardings)
+
+
+def spread(x: Any, where: NamedSharding, own_rows: bool) -> Any:
+    """Of what this process has, an array over several processes."""
+    if is_key(x):
+        return jax.random.wrap_key_data(spread(jax.random.key_data(x), where, own_rows), impl=jax.random.key_impl(x))
+    x = np.asarray(x)
+    if own_rows:
+        return jax.make_array_from_process_local_data(where, x)
+    return jax.make_array_from_callback(x.shape, where, lambda index: x[index])
 
 
 def unplaced(tree: Any) -> Any:
@@ -119,11 +146,25 @@ def unplaced(tree: Any) -> Any:
     def one(x: Any) -> Any:
         if not isinstance(x, jax.Array) or len(x.sharding.device_set) == 1:
             return x
-        if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if is_key(x):
             return jax.random.wrap_key_data(one(jax.random.key_data(x)), impl=jax.random.key_impl(x))
-        return jnp.array(np.asarray(x), copy=True)  # a view would keep the step from reusing the buffer
+        return jnp.array(whole_here(x), copy=True)  # a view would keep the step from reusing the buffer
 
     return jax.tree.map(one, tree)
+
+
+def whole_here(x: jax.Array) -> np.ndarray:
+    """All of an array in this process' memory; where others have parts of it, all must ask at once."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+
+
+def is_key(x: Any) -> bool:
+    """Whether an array is of typed random keys."""
+    return isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def plain_gradient(loss_fn: Callable) -> Gradient:
@@ -169,7 +210,7 @@ class Placed:
 
     def _placed(self, state: Any, batch: Any, key: Any) -> tuple:
         at = self._layout.shardings(self._layout.batch(batch))
-        return place(state, self._where(state)), place(batch, at), place(key, self._layout.whole(key))
+        return place(state, self._where(state)), place(batch, at, own_rows=True), place(key, self._layout.whole(key))
 
     def _where(self, state: Any) -> Any:
         layout = self._layout

@@ -144,3 +144,26 @@ def test_one_run_at_a_time_in_a_folder(tmp_path):
     with Lock(tmp_path), Lock(tmp_path):  # and again by the same process
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_newest_and_the_best_are_kept(tmp_path, background):
+    """Losses at steps 1, 2, 3, 5; the state is changed after each save, as a step does that reuses the buffers."""
+    checkpoints, state = Checkpoints(tmp_path, keep=2, keep_best=1, background=background), tree(0)
+    for step, loss in enumerate([3.0, 1.0, 2.0, None, 4.0, None], 1):
+        state["params"]["w"][:] = step
+        checkpoints.save(step, state, {"at": step}, loss)
+        state["params"]["w"][:] = -1
+    assert checkpoints.latest() == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5", "6"]
+    found, record = checkpoints.restore(LIKE)
+    assert record == {"at": 6} and (found["params"]["w"] == 6).all()
+    checkpoints.close()
+
+
+def test_what_a_thread_could_not_write_is_raised_by_the_next_call(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "run", background=True)
+    shutil.rmtree(tmp_path / "run")
+    checkpoints.save(1, tree(1), {})
+    with pytest.raises(OSError, match="No such file"):
+        checkpoints.close()
