@@ -12,7 +12,9 @@ ACTIVATIONS = {
     "tanh": jnp.tanh, "relu": jax.nn.relu, "sigmoid": jax.nn.sigmoid, "identity": lambda x: x, "linear": lambda x: x,
     "sin": jnp.sin, "gelu": jax.nn.gelu, "elu": jax.nn.elu, "selu": jax.nn.selu, "celu": jax.nn.celu,
     "silu": jax.nn.silu, "swish": jax.nn.silu, "softplus": jax.nn.softplus, "softsign": jax.nn.soft_sign,
-    "leaky_relu": jax.nn.leaky_relu, "hard_tanh": jax.nn.hard_tanh, "hard_sigmoid": jax.nn.hard_sigmoid,
+    "leaky_relu": jax.nn.leaky_relu, "hard_tanh": jax.nn.hard_tanh,
+    "hard_sigmoid": jax.nn.hard_sigmoid,  # clip(x / 6 + 1/2, 0, 1), as in JAX, torch and Keras 3
+    "hard_sigmoid_0.2": lambda x: jnp.clip(0.2 * x + 0.5, 0, 1),  # as in Theano, Keras 1 and 2, and ONNX unless it says otherwise
     "relu6": jax.nn.relu6, "mish": jax.nn.mish, "log_sigmoid": jax.nn.log_sigmoid,
 }  # fmt: skip
 

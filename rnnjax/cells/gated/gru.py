@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.activations import layer_norm
-from rnnjax.base import Key, cell, check_input, param_dtype, zeros_like_step
+from rnnjax.activations import ACTIVATIONS, layer_norm
+from rnnjax.base import Key, cell, check_choice, check_input, param_dtype, zeros_like_step
 from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.options import check_chrono, check_fields
@@ -33,12 +33,14 @@ class GRU:
     arXiv:1607.06450, whose form is ``reset_after``; its biases inside the normalisation are b here).
     chrono: longest memory in steps; b_z starts by `rnnjax.initializers.chrono` in place of zero, so that z starts near one
     and units keep what they hold for up to that long (Tallec and Ollivier 2018, arXiv:1804.11188, whose z is 1 - z here).
+    activation: in place of tanh, gate_activation: of both sigmoids, any name in ``rnnjax.activations.ACTIVATIONS``; Keras 1 and 2 had
+    "hard_sigmoid_0.2" in the gates.
     params: ``input`` W ``[I, 3H]``, ``recurrent`` U ``[H, 3H]``, ``bias`` b ``[3H]``, gates in the order of ``GATES``, and with
     ``reset_after`` ``recurrent_bias`` c ``[H]``, the one bias inside the reset; with ``layer_norm`` the gains ``norm_input``
     and ``norm_recurrent`` ``[3H]``. carry: h ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: z keeps the old state, as in torch, flax and keras; haiku and the first paper's text call that 1 - z.
-    Errors: ValueError/TypeError for a bad size, or an x or carry of the wrong shape.
+    Errors: ValueError/TypeError for a bad size, an unknown activation, or an x or carry of the wrong shape.
     Source: Cho et al. 2014, arXiv:1406.1078 (v1: reset after; v3: before).
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -55,10 +57,14 @@ class GRU:
     layer_norm: bool = False
     use_bias: bool = True
     chrono: float | None = None
+    activation: str = "tanh"
+    gate_activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_chrono(self)
+        for name in ("activation", "gate_activation"):
+            check_choice("GRU", name, getattr(self, name), ACTIVATIONS)
 
     def with_layer_norm(self) -> GRU:
         return dataclasses.replace(self, layer_norm=True)
@@ -86,6 +92,12 @@ class GRU:
             bias if self.chrono is None else bias.at[h : 2 * h].set(initializers.chrono(self.chrono)(key, (h,), dtype))
         )
 
+    def _act(self, z: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.activation](z)
+
+    def _gate(self, z: jax.Array) -> jax.Array:
+        return ACTIVATIONS[self.gate_activation](z)
+
     def initial_carry(self, params: Any, x: Any) -> jax.Array:
         return zeros_like_step(params, x, self.features)
 
@@ -103,16 +115,16 @@ class GRU:
         xr, xz, xn = jnp.split(zx, 3, axis=-1)
         hr, hz, hn = jnp.split(h @ params["recurrent"], 3, axis=-1)
         hn = hn + params["recurrent_bias"] if "recurrent_bias" in params else hn
-        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
-        n = jnp.tanh(xn + r * hn)
+        r, z = self._gate(xr + hr), self._gate(xz + hz)
+        n = self._act(xn + r * hn)
         return (1 - z) * n + z * h
 
     def _reset_before(self, params: Any, h: jax.Array, zx: jax.Array) -> jax.Array:
         xr, xz, xn = jnp.split(zx, 3, axis=-1)
         u_gates, u_n = jnp.split(params["recurrent"], [2 * self.features], axis=-1)
         hr, hz = jnp.split(h @ u_gates, 2, axis=-1)
-        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
-        n = jnp.tanh(xn + (r * h) @ u_n)
+        r, z = self._gate(xr + hr), self._gate(xz + hz)
+        n = self._act(xn + (r * h) @ u_n)
         return (1 - z) * n + z * h
 
     def _normalised(self, params: Any, h: jax.Array, zx: jax.Array) -> jax.Array:
@@ -120,10 +132,10 @@ class GRU:
         u_gates, u_n = jnp.split(params["recurrent"], [2 * self.features], axis=-1)
         g_gates, g_n = jnp.split(params["norm_recurrent"], [2 * self.features])
         hr, hz = jnp.split(layer_norm(h @ u_gates, g_gates), 2, axis=-1)
-        r, z = jax.nn.sigmoid(xr + hr), jax.nn.sigmoid(xz + hz)
+        r, z = self._gate(xr + hr), self._gate(xz + hz)
         hn = layer_norm((h if self.reset_after else r * h) @ u_n, g_n)
         hn = hn + params["recurrent_bias"] if "recurrent_bias" in params else hn
-        n = jnp.tanh(xn + (r * hn if self.reset_after else hn))
+        n = self._act(xn + (r * hn if self.reset_after else hn))
         return (1 - z) * n + z * h
 
 

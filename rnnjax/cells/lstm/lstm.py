@@ -10,7 +10,17 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.base import Key, cell, check_carry, check_input, check_params, param_dtype, zeros_like_step
+from rnnjax.activations import ACTIVATIONS
+from rnnjax.base import (
+    Key,
+    cell,
+    check_carry,
+    check_choice,
+    check_input,
+    check_params,
+    param_dtype,
+    zeros_like_step,
+)
 from rnnjax.cells.catalogue import published
 from rnnjax.cells.lstm import variants
 from rnnjax.cells.shared.checks import check_recurrent
@@ -38,6 +48,8 @@ class LSTM:
     chrono: longest memory in steps; gates' biases start by `rnnjax.initializers.chrono` in place of ``forget_bias``.
     Variants (they combine; equations in `rnnjax.cells.lstm.variants`): peephole: the gates see the cell. coupled: the input
     gate is ``1 - f``. projection: P, h is ``[*B, P]``, a product with a matrix. layer_norm: the gates' sums are normalised.
+    activation: in place of both tanh, gate_activation: of the three sigmoids, any name in ``rnnjax.activations.ACTIVATIONS``; Keras 1
+    and 2 had "hard_sigmoid_0.2" in the gates, Keras 3 calls them activation and recurrent_activation, Flax activation_fn and gate_fn.
     params: ``input`` W ``[I, 4H]``, ``recurrent`` U ``[H, 4H]``, ``bias`` b ``[4H]``, gates in the order of ``GATES``
     (coupled: 3H, without "input"); ``peephole`` ``[3, H]`` for input, forget, output (coupled: ``[2, H]``, forget, output);
     ``projection`` ``[H, P]`` (then U is ``[P, 4H]``); ``norm_input``, ``norm_recurrent`` ``[4H]``, ``norm_cell``,
@@ -45,7 +57,7 @@ class LSTM:
     carry: ``LSTMCarry(h, c)``, each ``[*B, H]``. y: ``[*B, H]``.
 
     Variant: one bias (torch has two whose sum this is). Start: W lecun, U orthogonal for each gate, peepholes zero.
-    Errors: ValueError/TypeError for a bad size, a projection above H, or an x or carry of the wrong shape.
+    Errors: ValueError/TypeError for a bad size, an unknown activation, a projection above H, or an x or carry of the wrong shape.
     Source: Hochreiter and Schmidhuber 1997; Gers, Schmidhuber, Cummins 2000 (the forget gate).
 
     >>> import jax, jax.numpy as jnp, rnnjax as rj
@@ -65,10 +77,14 @@ class LSTM:
     projection: int | None = None
     layer_norm: bool = False
     use_bias: bool = True
+    activation: str = "tanh"
+    gate_activation: str = "sigmoid"
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_chrono(self)
+        for name in ("activation", "gate_activation"):
+            check_choice("LSTM", name, getattr(self, name), ACTIVATIONS)
         variants.check_options(self)
 
     def with_layer_norm(self) -> LSTM:
@@ -112,8 +128,9 @@ class LSTM:
         h, c = carry
         z = x @ params["input"] + h @ params["recurrent"]
         i, f, g, o = jnp.split(z + params["bias"] if "bias" in params else z, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        act, gate = ACTIVATIONS[self.activation], ACTIVATIONS[self.gate_activation]
+        c = gate(f) * c + gate(i) * act(g)
+        h = gate(o) * act(c)
         return LSTMCarry(h, c), h
 
     def _variant(self, params: Any, carry: Any, x: Any) -> tuple[LSTMCarry, jax.Array]:
@@ -122,5 +139,5 @@ class LSTM:
             check_carry(self, carry.c, x, self.features)
         else:
             check_carry(self, carry, x, self.features, LSTMCarry)
-        h, c = variants.step(params, carry.h, carry.c, x, self.coupled)
+        h, c = variants.step(self, params, carry.h, carry.c, x)
         return LSTMCarry(h, c), h

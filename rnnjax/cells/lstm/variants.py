@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax import initializers
-from rnnjax.activations import layer_norm
+from rnnjax.activations import ACTIVATIONS, layer_norm
 
 
 def check_options(cell: Any) -> None:
@@ -51,8 +51,9 @@ def extra_params(cell: Any, key: jax.Array, gates: int, dtype: Any) -> dict[str,
     return params
 
 
-def step(params: Any, h: jax.Array, c: jax.Array, x: jax.Array, coupled: bool) -> tuple[jax.Array, jax.Array]:
+def step(cell: Any, params: Any, h: jax.Array, c: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """``(h_t, c_t)`` of one step; a variant acts where its parameters are there."""
+    act, gate, coupled = ACTIVATIONS[cell.activation], ACTIVATIONS[cell.gate_activation], cell.coupled
     zx, zh = x @ params["input"], h @ params["recurrent"]
     if "norm_input" in params:
         zx, zh = layer_norm(zx, params["norm_input"]), layer_norm(zh, params["norm_recurrent"])
@@ -61,10 +62,10 @@ def step(params: Any, h: jax.Array, c: jax.Array, x: jax.Array, coupled: bool) -
     if "peephole" in params:
         *p_i, p_f, p_o = params["peephole"]
         i, f = i if coupled else i + p_i[0] * c, f + p_f * c
-    f = jax.nn.sigmoid(f)
-    i = 1 - f if coupled else jax.nn.sigmoid(i)
-    c = f * c + i * jnp.tanh(g)
-    o = jax.nn.sigmoid(o + p_o * c if "peephole" in params else o)
+    f = gate(f)
+    i = 1 - f if coupled else gate(i)
+    c = f * c + i * act(g)
+    o = gate(o + p_o * c if "peephole" in params else o)
     seen = layer_norm(c, params["norm_cell"]) + params["norm_cell_bias"] if "norm_cell" in params else c
-    h = o * jnp.tanh(seen)
+    h = o * act(seen)
     return (h @ params["projection"] if "projection" in params else h), c
