@@ -5,8 +5,10 @@ from rnnjax.interop.exporting import Exported, export, load_exported
 from rnnjax.interop.flax_linen import from_flax, to_flax
 from rnnjax.interop.flax_nnx import from_nnx, to_nnx
 from rnnjax.interop.haiku_cores import from_haiku, to_haiku
-from rnnjax.interop.keras_read import from_keras
+from rnnjax.interop.keras_models import from_keras
 from rnnjax.interop.keras_write import to_keras
+from rnnjax.interop.memoryless import Dense, Pointwise, Table
+from rnnjax.interop.models import Model
 from rnnjax.interop.onnx_read import from_onnx
 from rnnjax.interop.onnx_write import to_onnx
 from rnnjax.interop.packed import PackedLSTM, from_packed, to_packed
@@ -14,8 +16,12 @@ from rnnjax.interop.tensor_files import load_safetensors, save_safetensors
 from rnnjax.interop.torch_modules import from_torch, to_torch
 
 __all__ = [
+    "Dense",
     "Exported",
+    "Model",
     "PackedLSTM",
+    "Pointwise",
+    "Table",
     "export",
     "from_equinox",
     "from_flax",

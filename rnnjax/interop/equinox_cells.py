@@ -10,7 +10,7 @@ from rnnjax.base import name_of
 from rnnjax.cells import GRU, LSTM
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host, to_jax
-from rnnjax.interop.levels import LAYERS, Unit, only
+from rnnjax.interop.levels import LAYERS, Unit, only, plain
 
 if TYPE_CHECKING:
     import equinox as eqx
@@ -53,9 +53,9 @@ def to_equinox(cell: Any, params: Any) -> eqx.Module:
     if isinstance(cell, LAYERS):
         raise TypeError(f"{TO}: Equinox has cells only, got {cell!r}; convert its cells one by one")
     only(TO, Unit(cell, params))
-    if type(cell) is LSTM and not (cell.peephole or cell.coupled or cell.layer_norm or cell.projection):
+    if type(cell) is LSTM and plain(cell):
         kind, (w, u, b), c = eqx.nn.LSTMCell, gates.write_lstm(params, "ifgo"), None
-    elif type(cell) is GRU and cell.reset_after and not cell.layer_norm:
+    elif type(cell) is GRU and plain(cell):
         kind, (w, u, b, c) = eqx.nn.GRUCell, gates.write_gru(params, "rzn")
     else:
         raise TypeError(f"{TO}: Equinox has no {name_of(cell)}; it has LSTM without variants and GRU(reset_after=True)")

@@ -14,8 +14,10 @@ from rnnjax.base import name_of
 from rnnjax.cells import GRU, IRNN, LSTM, UGRNN, ConvLSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import host, namespace
+from rnnjax.interop.levels import plain
 
 MERGES: dict[Any, Callable[..., Any]] = {"sum": jnp.add, "mul": jnp.multiply}
+CONV = ("kernel", "dims", "peephole")  # what a ConvLSTM may differ in
 CONV_ORDER = "igfo"  # flax's and haiku's ConvLSTM; their LSTMs have ifgo and igfo
 
 
@@ -24,19 +26,23 @@ CONV_ORDER = "igfo"  # flax's and haiku's ConvLSTM; their LSTMs have ifgo and ig
 
 def activation_name(owner: str, function: Any) -> str:
     """Our name of an activation function, found by identity. Raises: ValueError for any other function."""
-    name = getattr(function, "__name__", "")
+    name = next((ours for ours, known in ACTIVATIONS.items() if known is function), getattr(function, "__name__", ""))
     known = {ACTIVATIONS.get(name), getattr(jax.nn, name, None), getattr(jnp, name, None)} - {None}
     if name in ACTIVATIONS and function in known:
         return name
     raise ValueError(f"{owner}: activation must be one of {', '.join(ACTIVATIONS)}, got {function!r}")
 
 
-def check_gated(owner: str, cell: Any) -> None:
-    """Sigmoid gates and a tanh candidate, as every gated cell here has."""
-    for field, wanted in (("gate_fn", "sigmoid"), ("activation_fn", "tanh")):
-        function = getattr(cell, field, None)
-        if function is not None and activation_name(owner, function) != wanted:
-            raise ValueError(f"{owner}: {type(cell).__name__} must have {field}={wanted}, got {function!r}")
+def gated(owner: str, cell: Any) -> dict[str, Any]:
+    """The activations of a gated cell as options of ours."""
+    pairs = (("activation", "activation_fn"), ("gate_activation", "gate_fn"))
+    return {ours: activation_name(owner, getattr(cell, theirs)) for ours, theirs in pairs}
+
+
+def _functions(cell: Any) -> dict[str, Any]:
+    """The activations that differ from the default, as Flax's options."""
+    pairs = (("activation", "activation_fn", "tanh"), ("gate_activation", "gate_fn", "sigmoid"))
+    return {theirs: ACTIVATIONS[name] for ours, theirs, usual in pairs if (name := getattr(cell, ours)) != usual}
 
 
 def check_dtype(owner: str, cell: Any, params: Any) -> None:
@@ -62,12 +68,12 @@ def check_start(owner: str, cell: Any) -> None:
 
 def check_conv(owner: str, cell: Any) -> None:
     """Unit strides and padding "SAME"."""
-    for field, plain in (
+    for field, usual in (
         ("strides", lambda s: s is None or set(np.ravel(s)) == {1}),
         ("padding", lambda p: p == "SAME"),
     ):
         value = getattr(cell, field, None)
-        if not plain(value):
+        if not usual(value):
             raise ValueError(f"{owner}: ConvLSTM has strides 1 and padding 'SAME', got {field}={value!r}")
 
 
@@ -86,16 +92,16 @@ def merge_name(owner: str, function: Any, default: Any) -> str:
 # -- Dense tables -> our cells: `get` gives {"kernel", "bias"} of one of the Dense layers inside a cell -----------------
 
 
-def read_lstm(features: int, get: Callable[[str], Mapping[str, Any]]) -> tuple[Any, Any]:
+def read_lstm(features: int, get: Callable[[str], Mapping[str, Any]], **options: Any) -> tuple[Any, Any]:
     """LSTMCell and OptimizedLSTMCell with a Dense for each gate."""
     w, u, b = _columns(get, [f"i{g}" for g in "ifgo"], [f"h{g}" for g in "ifgo"], bias="h")
-    return LSTM(features, use_bias=b is not None), gates.read_lstm(w, u, [] if b is None else [b], "ifgo")
+    return LSTM(features, use_bias=b is not None, **options), gates.read_lstm(w, u, [] if b is None else [b], "ifgo")
 
 
-def read_gru(features: int, get: Callable[[str], Mapping[str, Any]]) -> tuple[Any, Any]:
+def read_gru(features: int, get: Callable[[str], Mapping[str, Any]], **options: Any) -> tuple[Any, Any]:
     """GRUCell with a Dense for each gate."""
     w, u, b = _columns(get, ["ir", "iz", "in"], ["hr", "hz", "hn"], bias="i")
-    return GRU(features), {"input": w, "recurrent": u, "bias": b, "recurrent_bias": host(get("hn")["bias"])}
+    return GRU(features, **options), {"input": w, "recurrent": u, "bias": b, "recurrent_bias": host(get("hn")["bias"])}
 
 
 def read_simple(cell: Any, features: int, name: str, i: Mapping[str, Any], h: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -106,15 +112,22 @@ def read_simple(cell: Any, features: int, name: str, i: Mapping[str, Any], h: Ma
     return Elman(features, activation=name), gates.read_elman(host(i["kernel"]), u, [host(i["bias"])])
 
 
-def read_mgu(cell: Any, get: Callable[[str], Mapping[str, Any]]) -> tuple[Any, Any]:
+def read_mgu(owner: str, cell: Any, get: Callable[[str], Mapping[str, Any]]) -> tuple[Any, Any]:
     """Flax's MGUCell is not the paper's: f keeps the state *and* resets, after the product: a GRU with r = z."""
     f_in, n_in, f_rec, n_rec = (get(name) for name in ("if", "in", "hf", "hn"))
+    options = gated(owner, cell)
     if not cell.reset_gate:  # no reset at all: the update gate network
+        if options["gate_activation"] != "sigmoid":
+            raise ValueError(f"{owner}: MGUCell without reset_gate must have gate_fn=sigmoid, got {cell.gate_fn!r}")
         w, u = (gates.join([host(n["kernel"]), host(f["kernel"])]) for n, f in ((n_in, f_in), (n_rec, f_rec)))
-        return UGRNN(cell.features), {"input": w, "recurrent": u, "bias": gates.join([n_in["bias"], f_in["bias"]])}
+        params = {"input": w, "recurrent": u, "bias": gates.join([n_in["bias"], f_in["bias"]])}
+        return UGRNN(cell.features, activation=options["activation"]), params
     twice = lambda f, n, part: gates.join([host(f[part]), host(f[part]), host(n[part])])
     params = {"input": twice(f_in, n_in, "kernel"), "recurrent": twice(f_rec, n_rec, "kernel")}
-    return GRU(cell.features), params | {"bias": twice(f_in, n_in, "bias"), "recurrent_bias": host(n_rec["bias"])}
+    return GRU(cell.features, **options), params | {
+        "bias": twice(f_in, n_in, "bias"),
+        "recurrent_bias": host(n_rec["bias"]),
+    }
 
 
 def read_conv(features: int, kernel: tuple[int, ...], w: Any, u: Any, biases: list[Any]) -> tuple[Any, Any]:
@@ -140,18 +153,18 @@ def _columns(get: Callable[[str], Any], inputs: list[str], recurrents: list[str]
 
 def write(owner: str, cell: Any, params: Any) -> tuple[str, dict[str, Any], dict[str, dict[str, Any]]]:
     """Flax's class, its options and ``{dense: {"kernel", "bias"}}``. Raises: TypeError for a cell that Flax lacks."""
-    if type(cell) is LSTM and not (cell.peephole or cell.coupled or cell.layer_norm or cell.projection):
-        return "LSTMCell", {}, _write_lstm(params)
-    if type(cell) is GRU and cell.reset_after and not cell.layer_norm:
-        return "GRUCell", {}, _write_gru(params)
-    if type(cell) in (Elman, IRNN):
+    if type(cell) is LSTM and plain(cell, "activation", "gate_activation"):
+        return "LSTMCell", _functions(cell), _write_lstm(params)
+    if type(cell) is GRU and plain(cell, "activation", "gate_activation"):
+        return "GRUCell", _functions(cell), _write_gru(params)
+    if type(cell) is IRNN or (type(cell) is Elman and plain(cell, "activation")):
         name = getattr(cell, "activation", "relu")
         w, u, b = gates.write_elman(params)
         dense = {"i": {"kernel": w, "bias": _or_zeros(b, u)}, "h": {"kernel": u}}
         return "SimpleCell", {"activation_fn": ACTIVATIONS[name]}, dense
     if type(cell) is UGRNN and cell.activation == "tanh":
         return "MGUCell", {"reset_gate": False}, _write_ugrnn(params)
-    if type(cell) is ConvLSTM and not cell.peephole:
+    if type(cell) is ConvLSTM and not cell.peephole and plain(cell, *CONV):
         return "ConvLSTMCell", {"kernel_size": tuple(params["input"].shape[:-2])}, write_conv(params)
     raise TypeError(
         f"{owner}: Flax has no {name_of(cell)}; it has Elman, LSTM without variants, GRU(reset_after=True), "

@@ -27,7 +27,7 @@ def from_flax(module: nn.Module, variables: Any = None) -> tuple[Any, Any]:
     `MGUCell` becomes a `GRU` with equal gates, without ``reset_gate`` a `UGRNN` (Flax's definition is not the paper's);
     ``residual`` of `SimpleCell` is the identity added to U; `ConvLSTMCell`'s run-time forget bias goes into the bias.
     ``time_major=False`` is ``time_axis=1`` at the call. ``seq_lengths`` is ``lengths=``; length 0 gives the start.
-    Errors: TypeError for other modules; ValueError naming an option (``gate_fn``, ``carry_init``, ``dtype``, ...) or a missing
+    Errors: TypeError for other modules; ValueError naming an option (an unknown activation, ``carry_init``, ...) or a missing
     parameter.
 
     >>> import jax, jax.numpy as jnp
@@ -97,13 +97,12 @@ def _read_cell(cell: Any, params: Any) -> tuple[Any, Any]:
         ih, hh, kernel = get("ih"), get("hh"), tuple(cell.kernel_size)
         biases = [d["bias"] for d in (ih, hh) if "bias" in d]
         return cells.read_conv(cell.features, kernel, ih["kernel"], hh["kernel"], biases)
-    cells.check_gated(FROM, cell)
     if type(cell) in (nn.LSTMCell, nn.OptimizedLSTMCell):
-        return cells.read_lstm(cell.features, get)
+        return cells.read_lstm(cell.features, get, **cells.gated(FROM, cell))
     if type(cell) is nn.GRUCell:
-        return cells.read_gru(cell.features, get)
+        return cells.read_gru(cell.features, get, **cells.gated(FROM, cell))
     if type(cell) is nn.MGUCell:
-        return cells.read_mgu(cell, get)
+        return cells.read_mgu(FROM, cell, get)
     raise TypeError(
         f"{FROM}: takes a recurrent cell of flax.linen itself, got {type(cell).__module__}.{type(cell).__name__}"
     )

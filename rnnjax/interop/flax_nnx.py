@@ -80,7 +80,7 @@ def _read_cell(cell: Any) -> tuple[Any, Any]:
     if type(cell) is nnx.LSTMCell:
         names = {f"{side}{g}": f"{side}{g}" for side in "ih" for g in "ifgo"} | {"if": "if_"}
         table = {name: _dense(getattr(cell, attribute)) for name, attribute in names.items()}
-        result = cells.read_lstm(features, table.__getitem__)
+        result = cells.read_lstm(features, table.__getitem__, **cells.gated(FROM, cell))
     elif type(cell) in (nnx.OptimizedLSTMCell, nnx.GRUCell, nnx.SimpleCell):
         table = {"i": _dense(cell.dense_i), "h": _dense(cell.dense_h)}
         result = _read_pair(cell, features, table["i"], table["h"])
@@ -89,8 +89,6 @@ def _read_cell(cell: Any) -> tuple[Any, Any]:
             f"{FROM}: takes a recurrent cell of flax.nnx itself, got {type(cell).__module__}.{type(cell).__name__}"
         )
     cells.check_dtype(FROM, cell, table)
-    if type(cell) is not nnx.SimpleCell:
-        cells.check_gated(FROM, cell)
     return result
 
 
@@ -100,9 +98,11 @@ def _read_pair(cell: Any, features: int, i: Mapping[str, Any], h: Mapping[str, A
 
     w, u = host(i["kernel"]), host(h["kernel"])
     if type(cell) is nnx.OptimizedLSTMCell:
-        return LSTM(features), gates.read_lstm(w, u, [host(h["bias"])], "ifgo")
+        return LSTM(features, **cells.gated(FROM, cell)), gates.read_lstm(w, u, [host(h["bias"])], "ifgo")
     if type(cell) is nnx.GRUCell:
-        return GRU(features), gates.read_gru(w, u, [host(i["bias"])], "rzn", reset_after=True)
+        return GRU(features, **cells.gated(FROM, cell)), gates.read_gru(
+            w, u, [host(i["bias"])], "rzn", reset_after=True
+        )
     return cells.read_simple(cell, features, cells.activation_name(FROM, cell.activation_fn), i, h)
 
 

@@ -12,8 +12,8 @@ from rnnjax.base import layer_names, name_of
 from rnnjax.cells import GRU, IRNN, LSTM, ConvLSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host, namespace, to_jax
-from rnnjax.interop.flax_cells import read_conv, write_conv
-from rnnjax.interop.levels import LAYERS, Unit, one_direction, only, read, stacked
+from rnnjax.interop.flax_cells import CONV, read_conv, write_conv
+from rnnjax.interop.levels import LAYERS, Unit, one_direction, only, plain, read, stacked
 from rnnjax.layers import RNN, Sequential
 from rnnjax.wrappers import Stack
 
@@ -156,19 +156,19 @@ def _write(unit: Unit, input_shape: tuple[int, ...] | None) -> tuple[str, dict[s
     """Haiku's class, its options, and ``{suffix: params}``."""
     cell, params = unit.cell, unit.params
     common_dtype(TO, params)
-    if type(cell) is LSTM and not (cell.peephole or cell.coupled or cell.layer_norm or cell.projection):
+    if type(cell) is LSTM and plain(cell):
         w, u, b = gates.write_lstm(params, LSTM_ORDER)
         one = np.repeat(np.asarray([0, 0, -1, 0], w.dtype), cell.features)
         linear = {"w": gates.join([w, u], axis=0), "b": one if b is None else gates.total(b, one)}
         return "LSTM", {"hidden_size": cell.features}, {"/linear": linear}
-    if type(cell) is GRU and not cell.reset_after and not cell.layer_norm:
+    if type(cell) is GRU and not cell.reset_after and plain(cell, "reset_after"):
         w, u, b, _ = (a if a is None else gates.negate(a, GRU_ORDER, "z") for a in gates.write_gru(params, GRU_ORDER))
         return "GRU", {"hidden_size": cell.features}, {"": {"w_i": w, "w_h": u, "b": _or_zeros(b, w)}}
-    if type(cell) is IRNN or (type(cell) is Elman and cell.activation == "relu"):
+    if type(cell) is IRNN or (type(cell) is Elman and cell.activation == "relu" and plain(cell, "activation")):
         w, u, b = gates.write_elman(params)
         parts = {"/linear": {"w": w, "b": _or_zeros(b, w)}, "/linear_1": {"w": u}}
         return "VanillaRNN", {"hidden_size": cell.features, "double_bias": False}, parts
-    if type(cell) is ConvLSTM and not cell.peephole:
+    if type(cell) is ConvLSTM and not cell.peephole and plain(cell, *CONV):
         return _write_conv(unit, input_shape)
     raise TypeError(
         f"{TO}: Haiku has no {name_of(cell)}; it has Elman with relu, LSTM without variants, GRU(reset_after=False) and "

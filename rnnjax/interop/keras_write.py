@@ -11,8 +11,9 @@ from rnnjax.cells import GRU, IRNN, LSTM, ConvLSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import common_dtype, host
 from rnnjax.interop.keras_read import ACTIVATIONS, GRU_ORDER, LSTM_ORDER, MERGES
-from rnnjax.interop.levels import LAYERS, Level, Unit, only, read, stacked
-from rnnjax.wrappers import Dropout, Readout, Stack
+from rnnjax.interop.levels import LAYERS, Level, Unit, only, plain, read, stacked
+from rnnjax.interop.memoryless import MEMORYLESS, Dense, Table
+from rnnjax.wrappers import Dropout, Embed, Readout, Stack
 
 if TYPE_CHECKING:
     import keras
@@ -25,7 +26,7 @@ def to_keras(layer: Any, params: Any, *, input_shape: tuple[int, ...] | None = N
     """A layer as a built Keras layer (several levels: a `keras.Sequential`), a cell as a Keras cell; inverse of `from_keras`.
 
     Layers are made with ``return_sequences=True`` and read ``[B, T, I]``. A reversed level becomes ``go_backwards=True``, whose
-    outputs Keras flips, so it can only be the last. `Dropout` and `Readout` become layers of a Sequential.
+    outputs Keras flips, so it can only be the last. `Dropout`, `Readout`, `Embed` and layers without memory become layers of a Sequential.
     input_shape: the size of the image, which Keras's ConvLSTM wants to know.
     Errors: TypeError/ValueError naming the cell, wrapper or arrangement that Keras lacks.
     """
@@ -43,8 +44,11 @@ def to_keras(layer: Any, params: Any, *, input_shape: tuple[int, ...] | None = N
     layers = [made for level in levels for made in _layers(level, input_shape)]
     if len(layers) == 1:
         return layers[0]
-    model, inputs = keras.Sequential(layers), int(levels[0].units[0].params["input"].shape[-2])
-    model.build((None, None, *(input_shape or ()), inputs))
+    model = keras.Sequential(layers)
+    if type(layers[0]) is keras.layers.Embedding:
+        model.build((None, None))
+    else:
+        model.build((None, None, *(input_shape or ()), int(levels[0].units[0].params["input"].shape[-2])))
     return model
 
 
@@ -53,17 +57,49 @@ def _layers(level: Level, input_shape: tuple[int, ...] | None) -> list[Any]:
     import keras
 
     for unit in level.units:
-        only(TO, unit, Dropout, *([Readout] if len(level.units) == 1 else []))
+        only(TO, unit, Dropout, *([Readout, Embed] if len(level.units) == 1 else []))
     wrappers = level.units[0].wrappers
     if any(
         [w for w, _ in u.wrappers] and [w.rate for w, _ in u.wrappers] != [w.rate for w, _ in wrappers]
         for u in level.units[1:]
     ):
         raise ValueError(f"{TO}: both directions must have the same Dropout, got {[u.wrappers for u in level.units]}")
-    made = [_recurrent(level, input_shape)]
+    made = (
+        [_memoryless(level.units[0])] if type(level.units[0].cell) in MEMORYLESS else [_recurrent(level, input_shape)]
+    )
     for wrapper, own in reversed(wrappers):
-        made.append(keras.layers.Dropout(wrapper.rate) if isinstance(wrapper, Dropout) else _dense(wrapper, own))
+        if isinstance(wrapper, Embed):
+            made.insert(0, _table(own["table"]))
+        elif isinstance(wrapper, Readout):
+            made.append(_dense(own["output"], own.get("output_bias")))
+        else:
+            made.append(keras.layers.Dropout(wrapper.rate))
     return made
+
+
+def _memoryless(unit: Unit) -> Any:
+    import keras
+
+    cell: Any = unit.cell
+    params = unit.params
+    if type(cell) is Table and cell.still is None:
+        return _table(params["table"])
+    if type(cell) is Table or cell.activation not in (*ACTIVATIONS, "softmax"):
+        raise TypeError(
+            f"{TO}: Keras has no {cell!r}; it has Table without still, and {', '.join(ACTIVATIONS)}, softmax"
+        )
+    if type(cell) is Dense:
+        return _dense(params["input"], params.get("bias"), cell.activation)
+    return keras.layers.Activation(cell.activation)
+
+
+def _table(table: Any) -> Any:
+    import keras
+
+    layer = keras.layers.Embedding(*table.shape, embeddings_initializer="zeros", dtype=str(table.dtype))
+    layer.build((None, None))
+    layer.embeddings.assign(host(table))
+    return layer
 
 
 def _recurrent(level: Level, input_shape: tuple[int, ...] | None) -> Any:
@@ -107,15 +143,14 @@ def _assign(cell: Any, weights: dict[str, Any]) -> None:
         getattr(cell, name).assign(value)
 
 
-def _dense(readout: Any, own: dict[str, Any]) -> Any:
+def _dense(weight: Any, bias: Any, activation: str = "linear") -> Any:
     import keras
 
-    weight = host(own["output"])
-    dense = keras.layers.Dense(
-        weight.shape[1], use_bias="output_bias" in own, kernel_initializer="zeros", dtype=str(weight.dtype)
-    )
+    weight = host(weight)
+    options = {"activation": activation, "use_bias": bias is not None, "kernel_initializer": "zeros"}
+    dense = keras.layers.Dense(weight.shape[1], **options, dtype=str(weight.dtype))
     dense.build((None, weight.shape[0]))
-    _assign(dense, {"kernel": weight} | ({"bias": host(own["output_bias"])} if "output_bias" in own else {}))
+    _assign(dense, {"kernel": weight} | ({} if bias is None else {"bias": host(bias)}))
     return dense
 
 
@@ -124,22 +159,27 @@ def _describe(unit: Unit) -> tuple[str, dict[str, Any], dict[str, Any]]:
     cell, params = unit.cell, unit.params
     options: dict[str, Any] = {"units": getattr(cell, "features", 0), "use_bias": "bias" in params}
     activation = getattr(cell, "activation", "relu")
-    if type(cell) is IRNN or (type(cell) is Elman and activation in ACTIVATIONS):
+    gate = getattr(cell, "gate_activation", "sigmoid")
+    shared = activation in ACTIVATIONS and gate in ACTIVATIONS
+    two = ("activation", "gate_activation")
+    gated = {"activation": activation, "recurrent_activation": gate}
+    if type(cell) is IRNN or (type(cell) is Elman and shared and plain(cell, "activation")):
         w, u, b = gates.write_elman(params)
         return "SimpleRNN", options | {"activation": activation}, _named(w, u, b)
-    if type(cell) is LSTM and not (cell.peephole or cell.coupled or cell.layer_norm or cell.projection):
-        return "LSTM", options | {"unit_forget_bias": False}, _named(*gates.write_lstm(params, LSTM_ORDER))
-    if type(cell) is GRU and not cell.layer_norm:
+    if type(cell) is LSTM and shared and plain(cell, *two):
+        return "LSTM", options | gated | {"unit_forget_bias": False}, _named(*gates.write_lstm(params, LSTM_ORDER))
+    if type(cell) is GRU and shared and plain(cell, *two, "reset_after"):
         w, u, b, c = gates.write_gru(params, GRU_ORDER)
         b = np.stack([b, c]) if b is not None and cell.reset_after else b
-        return "GRU", options | {"reset_after": cell.reset_after}, _named(w, u, b)
-    if type(cell) is ConvLSTM and not cell.peephole:
+        return "GRU", options | gated | {"reset_after": cell.reset_after}, _named(w, u, b)
+    if type(cell) is ConvLSTM and shared and not cell.peephole:
         kernel = tuple(params["input"].shape[:-2])
-        options = {"filters": cell.features, "kernel_size": kernel, "padding": "same", "unit_forget_bias": False}
+        options = {"filters": cell.features, "kernel_size": kernel, "unit_forget_bias": False, **gated}
+        options |= {"padding": cell.padding, "strides": cell.strides, "dilation_rate": cell.dilation}
         return f"ConvLSTM{len(kernel)}D", options, _named(*(host(params[k]) for k in ("input", "recurrent", "bias")))
     raise TypeError(
-        f"{TO}: Keras has no {name_of(cell)}; it has Elman ({', '.join(ACTIVATIONS)}), LSTM without variants, GRU both ways "
-        "and ConvLSTM(peephole=False)"
+        f"{TO}: Keras has no {name_of(cell)}; it has Elman, LSTM without variants, GRU both ways and ConvLSTM(peephole=False), with "
+        f"activations of {', '.join(ACTIVATIONS)}"
     )
 
 

@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rnnjax.base import layer_names, name_of
+from rnnjax.interop.memoryless import MEMORYLESS
 from rnnjax.layers import RNN, Bidirectional, Sequential
-from rnnjax.wrappers import Dropout, LearnedCarry, Readout, Stack
+from rnnjax.wrappers import Dropout, Embed, LearnedCarry, Readout, Stack
 
 LAYERS = (RNN, Bidirectional, Sequential)
+START_ONLY = ("features", "use_bias", "forget_bias", "chrono")  # fields that no step reads: params say it all
 
 
 class Unit(NamedTuple):
@@ -54,13 +57,26 @@ def stacked(owner: str, cell: Any, params: Any) -> list[Unit]:
     if isinstance(cell, Stack):
         pairs = zip(cell.cells, layer_names(len(cell.cells)), strict=True)
         return [unit for inner, name in pairs for unit in stacked(owner, inner, params[name])]
+    if type(cell) in (Dropout, Readout, Embed) and _holds_stack(cell):
+        own = {name: value for name, value in params.items() if name != "cell"} if type(cell) is not Dropout else {}
+        units = stacked(owner, cell.cell, params if type(cell) is Dropout else params["cell"])
+        if type(cell) is Embed:  # read by the lowest cell
+            units[0] = units[0]._replace(wrappers=(*units[0].wrappers, (cell, own)))
+        else:
+            units[-1] = units[-1]._replace(wrappers=((cell, own), *units[-1].wrappers))
+        return units
     return [unwrap(owner, cell, params)]
+
+
+def _holds_stack(cell: Any) -> bool:
+    """Whether there is a `Stack` inside wrappers that act on its lowest or highest layer alone."""
+    return isinstance(cell, Stack) or (type(cell) in (Dropout, Readout, Embed) and _holds_stack(cell.cell))
 
 
 def unwrap(owner: str, cell: Any, params: Any) -> Unit:
     """The plain cell inside its wrappers."""
     wrappers: list[tuple[Any, Any]] = []
-    while type(cell) in (Dropout, Readout, LearnedCarry):
+    while type(cell) in (Dropout, Readout, LearnedCarry, Embed):
         own = {k: v for k, v in params.items() if k != "cell"} if not isinstance(cell, Dropout) else {}
         params = params if isinstance(cell, Dropout) else params["cell"]
         wrappers.append((cell, own))
@@ -68,6 +84,12 @@ def unwrap(owner: str, cell: Any, params: Any) -> Unit:
     if not hasattr(cell, "initial_carry"):
         raise TypeError(f"{owner}: takes a layer (RNN, Bidirectional, Sequential) or a cell, got {name_of(cell)}")
     return Unit(cell, params, tuple(wrappers))
+
+
+def plain(cell: Any, *but: str) -> bool:
+    """Whether a cell's step is that of its default options, fields ``but`` aside: an option made later is refused, not left out."""
+    fields = [field for field in dataclasses.fields(cell) if field.name not in (*START_ONLY, *but)]
+    return all(getattr(cell, field.name) == field.default for field in fields)
 
 
 def only(owner: str, unit: Unit, *allowed: type) -> Unit:
@@ -132,7 +154,8 @@ def in_input_order(owner: str, levels: list[Level]) -> list[Level]:
                 "outputs, which would exchange the two halves; convert the layers one by one and flip between them"
             )
         units = level.units[::-1] if flipped else level.units
-        ordered.append(level._replace(units=units, reverse=level.reverse != (flipped and len(units) == 1), flips=False))
+        turned = flipped and len(units) == 1 and type(units[0].cell) not in MEMORYLESS
+        ordered.append(level._replace(units=units, reverse=level.reverse != turned, flips=False))
         flipped ^= level.flips
     return ordered
 
@@ -173,6 +196,12 @@ def with_readout(unit: Unit, weight: Any, bias: Any) -> Unit:
 def with_start(unit: Unit, start: dict[str, Any] | Any) -> Unit:
     """``unit`` inside `LearnedCarry`, starting at ``start``."""
     return unit._replace(wrappers=((LearnedCarry(wrap(unit)[0]), {"carry": start}), *unit.wrappers))
+
+
+def with_table(unit: Unit, table: Any) -> Unit:
+    """``unit`` inside `Embed`: a table ``[tokens, features]``."""
+    embed = Embed(wrap(unit)[0], int(table.shape[0]), int(table.shape[1]))
+    return unit._replace(wrappers=((embed, {"table": table}), *unit.wrappers))
 
 
 def map_units(levels: list[Level], function: Callable[[Unit], Unit]) -> list[Level]:

@@ -8,16 +8,25 @@ from rnnjax.base import name_of
 from rnnjax.cells import GRU, IRNN, LSTM, Elman
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import expect_shape, host, namespace
-from rnnjax.interop.levels import Unit
+from rnnjax.interop.levels import Unit, plain
 
 ORDERS = {"RNN": "h", "LSTM": "iofg", "GRU": "zrn"}
 PEEPHOLE = "iof"
 DEFAULTS = {"RNN": ("Tanh",), "LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh")}
-ACTIVATIONS = {
-    "tanh": "Tanh", "relu": "Relu", "sigmoid": "Sigmoid", "softsign": "Softsign", "softplus": "Softplus", "elu": "Elu",
-    "leaky_relu": "LeakyRelu", "identity": "Affine",
+ACTIVATIONS: dict[str, tuple[Any, ...]] = {  # ONNX's name, alpha and beta
+    "tanh": ("Tanh",), "relu": ("Relu",), "sigmoid": ("Sigmoid",), "softsign": ("Softsign",), "softplus": ("Softplus",),
+    "elu": ("Elu", 1.0), "leaky_relu": ("LeakyRelu", 0.01), "identity": ("Affine", 1.0, 0.0),
+    "hard_sigmoid_0.2": ("HardSigmoid", 0.2, 0.5), "hard_sigmoid": ("HardSigmoid", 1 / 6, 0.5),
 }  # fmt: skip
-ALPHA = {"Elu": 1.0, "LeakyRelu": 0.01, "Affine": 1.0}  # what ours have
+TAKES = {  # what an activation takes of alpha and beta, and what it has without
+    "affine": (1.0, 0.0), "leakyrelu": (0.01,), "thresholdedrelu": (1.0,), "scaledtanh": (1.0, 1.0),
+    "hardsigmoid": (0.2, 0.5), "elu": (1.0,),
+}  # fmt: skip
+ODD = (
+    "sigmoid",
+    "hard_sigmoid",
+    "hard_sigmoid_0.2",
+)  # act(-z) = 1 - act(z): either of two coupled gates gives the other
 
 
 class Operator(NamedTuple):
@@ -46,6 +55,7 @@ def read_units(owner: str, op: Operator) -> list[Unit]:
     for name, value in op.attributes.items():
         if name not in known | {"linear_before_reset"}:
             raise ValueError(f"{where}: the attribute {name}={value} has no counterpart here")
+    _check_attributes(where, op)
     d, h = op.directions, int(op.attributes.get("hidden_size", op.r.shape[-1]))
     g = len(ORDERS[op.kind])
     expect_shape(where, "W", op.w, (d, g * h, op.w.shape[-1]))
@@ -54,50 +64,88 @@ def read_units(owner: str, op: Operator) -> list[Unit]:
         if array is not None:
             expect_shape(where, name, array, (d, width))
     names = _activations(where, op)
-    return [_read_direction(op, k, h, names[k]) for k in range(d)]
+    return [_read_direction(where, op, k, h, names[k]) for k in range(d)]
 
 
-def _activations(where: str, op: Operator) -> list[str]:
-    """Our name of each direction's activation (of the gated operators: "tanh", checked)."""
+def _check_attributes(where: str, op: Operator) -> None:
+    """Weights are matrices of floats for each direction, attributes of the type that they should be."""
+    for name, array in (("W", op.w), ("R", op.r)):
+        if array.ndim != 3:
+            raise ValueError(f"{where}: {name} must be [directions, gates * H, I or H], got shape {tuple(array.shape)}")
+    kinds = {str(array.dtype) for array in (op.w, op.r, op.b, op.p) if array is not None}
+    if len(kinds) > 1 or not kinds <= {"float16", "float32", "float64", "bfloat16"}:
+        raise ValueError(f"{where}: the weights must be of one floating type, got {', '.join(sorted(kinds))}")
+    for name in ("hidden_size", "input_forget", "layout", "linear_before_reset"):
+        if not isinstance(op.attributes.get(name, 0), int):
+            raise ValueError(f"{where}: {name} must be an int, got {op.attributes[name]!r}")
+    for name in ("activations", "activation_alpha", "activation_beta"):
+        wanted = (str, bytes) if name == "activations" else (int, float)
+        value = op.attributes.get(name, ())
+        if isinstance(value, (str, int, float)) or not all(isinstance(one, wanted) for one in value):
+            raise ValueError(f"{where}: {name} must be a list, got {value!r}")
+    if op.attributes.get("direction", "forward") not in ("forward", "reverse", "bidirectional"):
+        raise ValueError(
+            f"{where}: direction must be forward, reverse or bidirectional, got {op.attributes['direction']!r}"
+        )
+
+
+def _activations(where: str, op: Operator) -> list[dict[str, Any]]:
+    """The activations of each direction as options of our cells. alpha and beta are taken in order by those that have them."""
     size = len(DEFAULTS[op.kind])
     given = [str(_text(a)) for a in op.attributes.get("activations", DEFAULTS[op.kind] * op.directions)]
     if len(given) != size * op.directions:
         raise ValueError(f"{where}: {size * op.directions} activations expected, got {given}")
     alphas, betas = (list(op.attributes.get(f"activation_{x}", ())) for x in ("alpha", "beta"))
-    if op.kind != "RNN":
-        if tuple(a.lower() for a in given) != tuple(a.lower() for a in DEFAULTS[op.kind] * op.directions):
-            raise ValueError(f"{where}: activations {given} are not here, only {list(DEFAULTS[op.kind])}")
-        return ["tanh"] * op.directions
-    ours = {theirs.lower(): name for name, theirs in ACTIVATIONS.items()}
-    for a in given:
-        wanted = {k.lower(): v for k, v in ALPHA.items()}.get(a.lower())
-        differs = wanted is not None and any(abs(alpha - wanted) > 1e-7 for alpha in alphas)
-        if a.lower() not in ours or differs or any(betas) or (a.lower() == "affine" and not alphas):
-            raise ValueError(
-                f"{where}: activation {a} with alpha {alphas} and beta {betas} is not here, only {sorted(ACTIVATIONS.values())} "
-                f"with alpha {ALPHA}"
-            )
-    return [ours[a.lower()] for a in given]
+    names = [_activation(where, name, alphas, betas) for name in given]
+    each = [names[k : k + size] for k in range(0, len(names), size)]
+    for *_, inner, outer in (direction for direction in each if len(direction) == 3):
+        if inner != outer:
+            raise ValueError(f"{where}: activations {given} give c and h different ones, where an LSTM here has one")
+    if size == 1:
+        return [{"activation": name} for (name,) in each]
+    return [{"gate_activation": gate, "activation": act} for gate, act, *_ in each]
+
+
+def _activation(where: str, theirs: str, alphas: list[float], betas: list[float]) -> str:
+    """Our name of one activation; takes its alpha and beta off the lists."""
+    kind = theirs.lower()
+    if kind == "affine" and not alphas:
+        raise ValueError(f"{where}: activation Affine without alpha is not here")
+    values = [(left.pop(0) if left else usual) for left, usual in zip((alphas, betas), TAKES.get(kind, ()))]
+    for name, (known, *numbers) in ACTIVATIONS.items():
+        if (
+            known.lower() == kind
+            and len(numbers) == len(values)
+            and all(abs(a - b) < 1e-6 for a, b in zip(numbers, values))
+        ):
+            return name
+    shown = [f"{known}{[round(n, 4) for n in numbers] if numbers else ''}" for known, *numbers in ACTIVATIONS.values()]
+    alpha_beta = f" with alpha, beta {[round(value, 4) for value in values]}" if values else ""
+    raise ValueError(f"{where}: activation {theirs}{alpha_beta} is not here, only {', '.join(shown)}")
 
 
 def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _read_direction(op: Operator, k: int, h: int, activation: str) -> Unit:
+def _read_direction(where: str, op: Operator, k: int, h: int, acts: dict[str, Any]) -> Unit:
     w, u = op.w[k].T, op.r[k].T
     biases = [] if op.b is None else list(namespace(op.b).split(op.b[k], 2))
     if op.kind == "RNN":
-        return Unit(Elman(h, activation=activation, use_bias=bool(biases)), gates.read_elman(w, u, biases))
+        return Unit(Elman(h, **acts, use_bias=bool(biases)), gates.read_elman(w, u, biases))
     if op.kind == "GRU":
         after = bool(op.attributes.get("linear_before_reset", 0))
-        cell = GRU(h, reset_after=after, use_bias=bool(biases))
+        cell = GRU(h, reset_after=after, use_bias=bool(biases), **acts)
         return Unit(cell, gates.read_gru(w, u, biases, ORDERS["GRU"], after))
     params = gates.read_lstm(w, u, biases, ORDERS["LSTM"])
     if op.p is not None:
         params["peephole"] = gates.reorder(op.p[k], PEEPHOLE, gates.PEEPHOLE).reshape(3, h)
     coupled = bool(op.attributes.get("input_forget", 0))
-    cell = LSTM(h, peephole=op.p is not None, coupled=coupled, use_bias=bool(biases))
+    if coupled and acts["gate_activation"] not in ODD:
+        raise ValueError(
+            f"{where}: input_forget with {acts['gate_activation']} gates is not here, only with {', '.join(ODD)}"
+        )
+    cell = LSTM(h, peephole=op.p is not None, coupled=coupled, use_bias=bool(biases), **acts)
     return Unit(cell, _couple(params) if coupled else params)
 
 
@@ -124,14 +172,27 @@ def write_units(owner: str, units: tuple[Unit, ...], reverse: bool) -> Operator:
     for op, unit in zip(ops[1:], units[1:]):
         if op.kind != kind or any(op.attributes.get(n) != attributes.get(n) for n in same):
             raise TypeError(f"{owner}: both directions must be cells of one kind and size, got {unit.cell!r} too")
-    if kind == "RNN":
-        theirs = [ACTIVATIONS[getattr(unit.cell, "activation", "relu")] for unit in units]
-        attributes |= {"activations": theirs}
-        if any(t in ALPHA for t in theirs):
-            attributes["activation_alpha"] = [ALPHA.get(t, 0.0) for t in theirs]
+    attributes |= _write_activations(kind, [unit.cell for unit in units])
     attributes["direction"] = "bidirectional" if len(ops) == 2 else "reverse" if reverse else "forward"
     stacked = [_stack([getattr(op, part) for op in ops]) for part in ("w", "r", "b", "p")]
     return Operator("", kind, attributes, *stacked)
+
+
+def _write_activations(kind: str, cells: list[Any]) -> dict[str, Any]:
+    """The attributes that name the activations, left out where they are the operator's default."""
+    names = []
+    for cell in cells:
+        act, gate = getattr(cell, "activation", "relu"), getattr(cell, "gate_activation", None)
+        names += {"RNN": [act], "GRU": [gate, act], "LSTM": [gate, act, act]}[kind]
+    written = [ACTIVATIONS[name] for name in names]
+    theirs, alphas, betas = ([one[k] for one in written if len(one) > k] for k in range(3))
+    if kind != "RNN" and tuple(theirs) == DEFAULTS[kind] * len(cells):
+        return {}
+    return (
+        {"activations": theirs}
+        | ({"activation_alpha": alphas} if alphas else {})
+        | ({"activation_beta": betas} if betas else {})
+    )
 
 
 def _stack(arrays: list[Any]) -> Any:
@@ -145,22 +206,29 @@ def _stack(arrays: list[Any]) -> Any:
 def _write_direction(owner: str, unit: Unit) -> Operator:
     cell, params = unit.cell, unit.params
     attributes: dict[str, Any] = {"hidden_size": getattr(cell, "features", 0)}
-    if type(cell) is IRNN or (type(cell) is Elman and cell.activation in ACTIVATIONS):
+    acts = ("activation", "gate_activation")
+    shared = all(getattr(cell, name, "tanh") in ACTIVATIONS for name in acts)
+    if type(cell) is IRNN or (type(cell) is Elman and shared and plain(cell, *acts)):
         w, u, b = gates.write_elman(params)
         return Operator("", "RNN", attributes, w.T, u.T, None if b is None else gates.join([b, 0 * b]))
-    if type(cell) is GRU and not cell.layer_norm:
+    if type(cell) is GRU and shared and plain(cell, *acts, "reset_after"):
         w, u, b, c = gates.write_gru(params, ORDERS["GRU"])
         attributes["linear_before_reset"] = int(cell.reset_after)
         return Operator("", "GRU", attributes, w.T, u.T, None if b is None else gates.join([b, c]))
-    if type(cell) is LSTM and not (cell.projection or cell.layer_norm):
+    if (
+        type(cell) is LSTM
+        and shared
+        and (not cell.coupled or cell.gate_activation in ODD)
+        and plain(cell, *acts, "peephole", "coupled")
+    ):
         params = _uncouple(params) if cell.coupled else params
         w, u, b = gates.write_lstm(params, ORDERS["LSTM"])
         p = host(params["peephole"]).reshape(-1) if cell.peephole else None
         p = None if p is None else gates.reorder(p, gates.PEEPHOLE, PEEPHOLE)
         return Operator("", "LSTM", attributes, w.T, u.T, None if b is None else gates.join([b, 0 * b]), p)
     raise TypeError(
-        f"{owner}: ONNX has no {name_of(cell)}; it has Elman ({', '.join(ACTIVATIONS)}), IRNN, GRU, and LSTM with peepholes or "
-        "coupled gates (no projection, no layer_norm)"
+        f"{owner}: ONNX has no {name_of(cell)}; it has Elman, IRNN, GRU, and LSTM with peepholes or coupled gates (no projection, no "
+        f"layer_norm), with activations of {', '.join(ACTIVATIONS)}"
     )
 
 

@@ -10,7 +10,7 @@ from rnnjax.interop.arrays import common_dtype, host
 from rnnjax.interop.levels import LAYERS, Level, only, read
 from rnnjax.interop.onnx_ops import write_units
 from rnnjax.layers import RNN
-from rnnjax.wrappers import Dropout, LearnedCarry, Readout
+from rnnjax.wrappers import Dropout, Embed, LearnedCarry, Readout
 
 if TYPE_CHECKING:
     import onnx
@@ -48,7 +48,8 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
     ``carry.h``, ``carry.layer_0.forward.c``. lengths: an input ``lengths`` int32 ``[B]`` more (where the padding of ys is zero but for
     a `Readout`'s bias). carry: inputs ``start.h``, ... more, to start from; else the layer's own start. Save it with `onnx.save`.
     `Elman`, `IRNN`, `LSTM` (peepholes, coupled gates written out), `GRU` both ways; `Bidirectional` with any merge but None;
-    round the cells `LearnedCarry`, `Dropout` (an inactive Dropout node), and `Readout` on one direction.
+    round the cells `LearnedCarry`, `Dropout` (an inactive Dropout node), and `Readout` on one direction; `Embed` round the first, which
+    then reads tokens, ``xs`` int64 ``[T, B]``.
     opset 18, so that onnxruntime from 1.14 on runs it. Bidirectional parts run as one operator.
     Errors: TypeError/ValueError naming the cell, wrapper, merge or dtype that ONNX lacks.
 
@@ -70,7 +71,10 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
     kind = helper.np_dtype_to_tensor_dtype(dtype)
     graph, ys = _Graph(), "xs"
     value = lambda name, *shape: helper.make_tensor_value_info(name, kind, shape)
+    embeds = any(isinstance(wrapper, Embed) for wrapper, _ in levels[0].units[0].wrappers)
     inputs, outputs = [value("xs", "time", "batch", int(levels[0].units[0].params["input"].shape[0]))], []
+    if embeds:
+        inputs = [helper.make_tensor_value_info("xs", onnx.TensorProto.INT64, ["time", "batch"])]
     if lengths:
         inputs.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["batch"]))
     for k, level in enumerate(levels):
@@ -107,7 +111,8 @@ def _write_level(
     """The operator of a level with its states and wrappers; returns the name of ys ``[T, B, O]``."""
     units = level.units
     for unit in units:
-        only(TO, unit, Dropout, LearnedCarry, *([Readout] if len(units) == 1 else []))
+        only(TO, unit, Dropout, LearnedCarry, *([Readout, Embed] if len(units) == 1 else []))
+    xs = _embedded(graph, level, scope, xs)
     op = write_units(TO, units, level.reverse)
     tensors = {"input": op.w, "recurrent": op.r, "bias": op.b}
     given = ["" if a is None else graph.constant(f"{scope}.{n}", a) for n, a in tensors.items()]
@@ -126,6 +131,16 @@ def _write_level(
             for d, part in enumerate(parts):
                 graph.add("Gather", [name, graph.constant(f"{name}.at_{d}", np.asarray(d))], [part], axis=0)
     return _wrappers(graph, level, scope, _merge(graph, level, scope, y))
+
+
+def _embedded(graph: _Graph, level: Level, scope: str, xs: str) -> str:
+    """The vectors of the tokens ``[T, B]`` for a level that looks them up."""
+    for wrapper, own in level.units[0].wrappers:
+        if isinstance(wrapper, Embed):
+            if xs != "xs":
+                raise TypeError(f"{TO}: only the first level reads tokens, got {wrapper!r} above")
+            return graph.add("Gather", [graph.constant(f"{scope}.table", host(own["table"])), xs], axis=0)
+    return xs
 
 
 def _start(graph: _Graph, level: Level, name: str, xs: str, parts: list[str], p: int, carry: bool) -> str:

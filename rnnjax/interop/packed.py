@@ -10,7 +10,7 @@ import jax
 from rnnjax.cells import LSTM
 from rnnjax.interop import gates
 from rnnjax.interop.arrays import host, namespace, to_jax
-from rnnjax.interop.levels import Level, Unit, build, dropout_between, only, read, with_dropout
+from rnnjax.interop.levels import Level, Unit, build, dropout_between, only, plain, read, with_dropout
 from rnnjax.wrappers import Dropout
 
 FROM, TO = "from_packed", "to_packed"
@@ -83,8 +83,7 @@ def to_packed(layer: Any, params: Any) -> PackedLSTM:
     units = [only(TO, unit, Dropout) for level in levels for unit in level.units]
     first = units[0].cell
     for unit in units:
-        plain = type(unit.cell) is LSTM and unit.cell.features == first.features
-        if not plain or unit.cell.peephole or unit.cell.coupled or unit.cell.projection or unit.cell.layer_norm:
+        if type(unit.cell) is not LSTM or unit.cell.features != first.features or not plain(unit.cell):
             raise TypeError(f"{TO}: takes LSTMs of one size without variants, got {unit.cell!r}")
     directions = {len(level.units) for level in levels}
     if len(directions) > 1 or any(lv.reverse or (len(lv.units) == 2 and lv.merge != "concat") for lv in levels):

@@ -11,6 +11,7 @@ import numpy as np
 from rnnjax.interop.arrays import to_jax
 
 Path = str | os.PathLike[str]
+DEEPEST = 64  # a tree of params that JAX walks by recursion
 
 
 def save_safetensors(path: Path, params: Any, metadata: dict[str, str] | None = None) -> None:
@@ -44,11 +45,25 @@ def load_safetensors(path: Path, like: Any = None) -> Any:
     try:
         with safe_open(path, framework="numpy") as file:
             flat = {name: file.get_tensor(name) for name in file.keys()}
+    except OSError:
+        raise
     except SafetensorError as error:
-        raise ValueError(f"load_safetensors: {os.fspath(path)} is not a whole safetensors file: {error}") from None
+        raise ValueError(
+            f"load_safetensors: {os.fspath(path)} is not a whole safetensors file: {_line(error)}"
+        ) from None
+    except (
+        Exception
+    ) as error:  # of a type that numpy lacks: KeyError, AttributeError or TypeError, as the release has it
+        raise ValueError(
+            f"load_safetensors: {os.fspath(path)} holds a tensor that cannot be read: {_line(error)}"
+        ) from None
     if like is not None:
         _check(os.fspath(path), flat, flatten(like))
     return unflatten(os.fspath(path), to_jax("load_safetensors", flat))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__} {error}".split())[:300]
 
 
 def flatten(params: Any, prefix: str = "") -> dict[str, Any]:
@@ -77,6 +92,10 @@ def unflatten(path: str, flat: dict[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in sorted(flat.items()):
         *scope, leaf = name.split(".")
+        if len(scope) >= DEEPEST:
+            raise ValueError(
+                f"load_safetensors: {path} has a tensor nested {len(scope)} deep, {DEEPEST} are read: {name[:80]!r}..."
+            )
         inside = tree
         for part in scope:
             inside = inside.setdefault(part, {})

@@ -18,6 +18,18 @@ LINEN_CELLS = {
     "residual": (nn.SimpleCell(H, residual=True), rj.Elman(H)),
     "mgu": (nn.MGUCell(H), rj.GRU(H)),
     "mgu without reset": (nn.MGUCell(H, reset_gate=False), rj.UGRNN(H)),
+    "activations": (
+        nn.OptimizedLSTMCell(H, gate_fn=jax.nn.hard_sigmoid, activation_fn=jax.nn.relu),
+        rj.LSTM(H, activation="relu", gate_activation="hard_sigmoid"),
+    ),
+    "gru activations": (
+        nn.GRUCell(H, gate_fn=jax.nn.hard_sigmoid, activation_fn=jax.nn.soft_sign),
+        rj.GRU(H, activation="softsign", gate_activation="hard_sigmoid"),
+    ),
+    "mgu activations": (
+        nn.MGUCell(H, gate_fn=jax.nn.hard_sigmoid, activation_fn=jax.nn.elu),
+        rj.GRU(H, activation="elu", gate_activation="hard_sigmoid"),
+    ),
 }
 RANDOM = jax.nn.initializers.normal(0.5)
 
@@ -37,7 +49,7 @@ def flax_value_and_grads(apply, variables, xs, weights):
     return ys, grads
 
 
-SLOW = ("lstm", "optimized", "gru", "simple", "mgu without reset")
+SLOW = ("lstm", "optimized", "gru", "simple", "mgu without reset", "gru activations", "mgu activations")
 
 
 def some_slow(names):
@@ -115,10 +127,14 @@ def nnx_cells():
             nnx.SimpleCell(I, H, residual=True, activation_fn=jax.nn.relu, **options),
             rj.Elman(H, activation="relu"),
         ),
+        "activations": (
+            nnx.GRUCell(I, H, gate_fn=jax.nn.hard_sigmoid, activation_fn=jax.nn.elu, **options),
+            rj.GRU(H, activation="elu", gate_activation="hard_sigmoid"),
+        ),
     }
 
 
-NNX_SLOW = ("lstm", "optimized", "simple", "residual")
+NNX_SLOW = ("lstm", "optimized", "simple", "residual", "activations")
 
 
 @pytest.mark.parametrize("name", ["gru", *[pytest.param(n, marks=pytest.mark.slow) for n in NNX_SLOW]])
@@ -219,8 +235,8 @@ def test_dtypes_are_kept(dtype):
     ("module", "message"),
     [
         (nn.Dense(3), r"from_flax: takes a recurrent cell of flax.linen.*got flax.linen.linear.Dense"),
-        (nn.GRUCell(H, gate_fn=jax.nn.hard_sigmoid), r"GRUCell must have gate_fn=sigmoid"),
-        (nn.LSTMCell(H, activation_fn=jax.nn.relu), r"LSTMCell must have activation_fn=tanh"),
+        (nn.GRUCell(H, gate_fn=jnp.abs), r"activation must be one of tanh, relu.*got <"),
+        (nn.MGUCell(H, reset_gate=False, gate_fn=jax.nn.relu), r"MGUCell without reset_gate must have gate_fn=sigmoid"),
         (nn.SimpleCell(H, activation_fn=lambda x: x * 2), r"activation must be one of tanh, relu.*got <function"),
         (nn.SimpleCell(H, carry_init=RANDOM), r"SimpleCell has carry_init="),
         (

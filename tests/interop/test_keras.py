@@ -27,7 +27,8 @@ def jax_backend_and_standard_promotion():
 
 
 def randomised(layer, shape=(None, None, I), seed=0):
-    layer.build(shape)
+    if not layer.built:
+        layer.build(shape)
     for k, weight in enumerate(layer.weights):
         weight.assign(0.5 * data(seed + k, *weight.shape))
     return layer
@@ -180,6 +181,171 @@ def test_conv_lstm(dims):
     ours_and_theirs(layer, params, rj.interop.to_keras(layer, params, input_shape=size), xs)
 
 
+# -- options and whole models: values and gradients ----------------------------------------------------------------------
+
+
+def gradients_agree(module, xs, read=lambda result: result[1], flip=False, tolerance=3e-5):
+    """Values of module and conversion, and gradients for every weight of the module, through the conversion."""
+    layer, params = rj.interop.from_keras(module)
+    expected = np.asarray(module(xs))
+    weights = data(7, *expected.shape)
+    fixed = [v.value for v in module.non_trainable_variables]
+    values = [v.value for v in module.trainable_variables]
+
+    @jax.jit
+    def theirs(values):
+        return jax.grad(lambda values: (weights * module.stateless_call(values, fixed, xs)[0]).sum())(values)
+
+    @jax.jit
+    def ours(values):
+        def loss(values):
+            for variable, value in zip(module.trainable_variables, values):
+                variable._value = value  # traced: gradients flow through the conversion itself
+            y = read(layer(rj.interop.from_keras(module)[1], xs, time_axis=1))
+            return (weights * (y[:, ::-1] if flip else y)).sum(), y
+
+        return jax.value_and_grad(loss, has_aux=True)(values)
+
+    wanted = theirs(values)
+    try:
+        (_, y), got = ours(values)
+    finally:
+        for variable, value in zip(module.trainable_variables, values):
+            variable._value = value
+    close(y[:, ::-1] if flip else y, expected, tolerance)
+    close(got, wanted, tolerance)
+    return layer, params
+
+
+ACTIVATED = {
+    "LSTM": lambda: L.LSTM(H, activation="relu", recurrent_activation="hard_sigmoid", return_sequences=True),
+    "GRU": lambda: L.GRU(H, activation="softsign", recurrent_activation="hard_sigmoid", return_sequences=True),
+    "GRU before": lambda: L.GRU(
+        H, activation="elu", recurrent_activation="softplus", reset_after=False, return_sequences=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["LSTM", *[pytest.param(n, marks=pytest.mark.slow) for n in ("GRU", "GRU before")]])
+def test_activations_of_gated_layers_values_and_gradients_and_back(name):
+    module, xs = randomised(ACTIVATED[name]()), 0.5 * data(3, B, T, I)
+    layer, params = gradients_agree(module, xs)
+    again, params_again = rj.interop.from_keras(rj.interop.to_keras(layer, params))
+    assert again == layer and layer.cell.gate_activation != "sigmoid"
+    same(params_again, params)
+
+
+def test_the_hard_sigmoid_of_older_keras_is_another():
+    """Keras 1 and 2: clip(0.2 x + 0.5, 0, 1), written here with Keras's own operations."""
+
+    def hard(x):
+        return keras.ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+    module, xs = randomised(L.LSTM(H, recurrent_activation=hard, return_sequences=True)), data(3, B, T, I)
+    with pytest.raises(ValueError, match=r"must have an recurrent_activation of"):
+        rj.interop.from_keras(module)
+    old = randomised(L.LSTM(H, return_sequences=True))
+    layer, params = rj.RNN(rj.LSTM(H, gate_activation="hard_sigmoid_0.2")), rj.interop.from_keras(old)[1]
+    close(layer(params, xs, time_axis=1)[1], np.asarray(module(xs)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(dims=2, strides=(2, 1), padding="valid"),
+        pytest.param(dict(dims=1, dilation_rate=2, padding="same"), marks=pytest.mark.slow),
+        pytest.param(dict(dims=1, dilation_rate=2, padding="valid"), marks=pytest.mark.slow),
+        pytest.param(
+            dict(dims=1, strides=3, padding="same", recurrent_activation="hard_sigmoid"), marks=pytest.mark.slow
+        ),
+        pytest.param(dict(dims=3, strides=(1, 2, 2), padding="valid"), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_conv_lstm_strides_dilation_and_padding_values_and_gradients(options):
+    dims = options.pop("dims")
+    size, kernel = (7, 5, 4)[:dims], (3, 2, 2)[:dims]
+    module = getattr(L, f"ConvLSTM{dims}D")(2, kernel, return_sequences=True, **options)
+    xs = data(0, B, T, *size, 2)
+    layer, params = gradients_agree(randomised(module, (None, None, *size, 2)), xs)
+    ours_and_theirs(layer, params, rj.interop.to_keras(layer, params, input_shape=size), xs)
+
+
+TOKENS = np.array([[1, 5, 2, 0, 0], [3, 0, 4, 4, 6], [0, 0, 6, 1, 2]])  # 0 is passed over: after, amid and before
+TAGGER = lambda **embedding: [
+    L.Input((None,), dtype="int32"), L.Embedding(7, 3, **embedding), L.LSTM(H, return_sequences=True), L.Dropout(0.1), L.Dense(2)
+]  # fmt: skip
+MODELS = {
+    "tagger": (TAGGER, TOKENS),
+    "tagger, masked": (lambda: TAGGER(mask_zero=True), TOKENS),
+    "sentiment": (
+        lambda: [
+            L.Input((None,), dtype="int32"), L.Embedding(7, 3, mask_zero=True), L.Bidirectional(L.LSTM(H, return_sequences=True)),
+            L.Bidirectional(L.GRU(2)), L.Dense(3, activation="relu"), L.Dropout(0.5), L.Dense(1, activation="sigmoid"),
+        ],
+        TOKENS,
+    ),
+    "two directions": (
+        lambda: [
+            L.Input((None,), dtype="int32"), L.Embedding(7, 3), L.Bidirectional(L.GRU(2, return_sequences=True), merge_mode="sum"),
+            L.TimeDistributed(L.Dense(3)), L.Activation("softmax"),
+        ],
+        TOKENS,
+    ),
+    "masking": (
+        lambda: [
+            L.Input((None, I)), L.Masking(-1.0), L.GRU(H, return_sequences=True), L.LSTM(2, return_sequences=True),
+            L.Dense(2, activation="tanh"),
+        ],
+        np.where(TOKENS[..., None] == 0, -1, data(0, B, T, I)).astype("float32"),
+    ),
+    "mean": (
+        lambda: [
+            L.Input((None,), dtype="int32"), L.Embedding(7, 3, mask_zero=True), L.GRU(H, return_sequences=True),
+            L.GlobalAveragePooling1D(), L.Dense(2),
+        ],
+        TOKENS,
+    ),
+    "max": (
+        lambda: [
+            L.Input((None, I)), L.Dense(3, activation="relu"), L.GRU(H, return_sequences=True), L.Dense(4), L.GlobalMaxPooling1D(),
+            L.Dense(2),
+        ],
+        data(0, B, T, I),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in ("tagger", "sentiment") else pytest.param(n, marks=pytest.mark.slow) for n in MODELS]
+)
+def test_whole_models_values_and_gradients(name):
+    make, xs = MODELS[name]
+    model = randomised(keras.Sequential(make()))
+    layer, params = gradients_agree(model, xs)
+    if name == "tagger":
+        assert layer == rj.RNN(rj.Readout(rj.Dropout(rj.Embed(rj.LSTM(H), 7, 3), 0.1), 2))
+    if name in ("tagger", "two directions"):
+        again, params_again = rj.interop.from_keras(rj.interop.to_keras(layer, params))
+        assert again == layer
+        same(params_again, params)
+
+
+def test_one_answer_for_a_sequence_and_a_functional_model():
+    """return_sequences=False: all of the sequence comes back; with a mask too its last is Keras's answer."""
+    for options in ({}, {"mask_zero": True}):
+        inputs = L.Input((None,), dtype="int32")
+        flow = L.LSTM(H, return_sequences=True)(L.Embedding(7, 3, **options)(inputs))
+        model = keras.Model(inputs, L.Dense(2, activation="sigmoid")(L.GRU(3)(flow)))
+        for k, weight in enumerate(model.weights):
+            weight.assign(0.5 * data(k, *weight.shape))
+        layer, params = rj.interop.from_keras(model)
+        ys = layer(params, TOKENS, time_axis=1)[1]
+        close(rj.last_output(ys, time_axis=1), np.asarray(model(TOKENS)))
+        more = layer(params, np.pad(TOKENS, ((0, 0), (0, 2))), time_axis=1, lengths=np.array([5, 5, 5]))
+        close(more[1][:, :5], ys)
+
+
 @pytest.mark.parametrize("kind", ["SimpleRNNCell", "LSTMCell", "GRUCell"])
 def test_cells_and_back(kind):
     module = randomised(getattr(L, kind)(H), (None, I))
@@ -225,9 +391,19 @@ def test_float64_and_bfloat16_are_kept():
         (lambda: L.Dense(2), r"from_keras: takes SimpleRNN, LSTM.*got Dense"),
         (lambda: L.LSTM(H, dropout=0.1), r"has dropout=0.1, one mask for all steps.*VariationalDropout"),
         (lambda: L.LSTM(H, recurrent_dropout=0.1), r"has recurrent_dropout=0.1"),
-        (lambda: L.GRU(H, activation="relu"), r"must have activation='tanh', got 'relu'"),
-        (lambda: L.GRU(H, recurrent_activation="hard_sigmoid"), r"must have recurrent_activation='sigmoid'"),
-        (lambda: L.SimpleRNN(H, activation="gelu"), r"must have an activation of tanh, relu.*got 'gelu'"),
+        (
+            lambda: L.GRU(H, activation="exponential"),
+            r"must have an activation of tanh, relu.*got 'exponential'; the nearest known is",
+        ),
+        (
+            lambda: L.LSTM(H, recurrent_activation="gelu"),
+            r"must have an recurrent_activation of tanh, relu.*got 'gelu'",
+        ),
+        (
+            lambda: L.SimpleRNN(H, activation="gelu"),
+            r"must have an activation of tanh, relu.*got 'gelu'; the nearest known is 'elu'",
+        ),
+        (lambda: L.ConvLSTM1D(2, 3, data_format="channels_first"), r"must have data_format='channels_last'"),
         (lambda: L.SimpleRNN(H, dtype="mixed_bfloat16"), r"computes in bfloat16 with float32 weights.*matmul_dtype"),
         (lambda: L.RNN(L.LSTMCell(H), name="r", stateful=True), r"'r' is stateful; here the carry is handed on"),
         (lambda: L.LSTM(H, kernel_regularizer="l2"), r"has kernel_regularizer=<.*L2.*add it to your loss"),
@@ -235,7 +411,7 @@ def test_float64_and_bfloat16_are_kept():
 )
 def test_options_without_a_counterpart(module, message):
     module = module()
-    module.build((2, 3, I) if not isinstance(module, L.Dense) else (None, I))
+    module.build({L.Dense: (None, I), L.ConvLSTM1D: (None, None, 4, 8)}.get(type(module), (2, 3, I)))
     with pytest.raises((TypeError, ValueError, UserWarning), match=message):
         rj.interop.from_keras(module)
 
@@ -243,16 +419,22 @@ def test_options_without_a_counterpart(module, message):
 def test_other_messages():
     with pytest.raises(ValueError, match=r"has no weights yet; build it"):
         rj.interop.from_keras(L.GRU(H))
-    conv = L.ConvLSTM1D(2, 3)
-    conv.build((None, None, 4, 2))
-    with pytest.raises(ValueError, match=r"must have padding='same', got 'valid'"):
-        rj.interop.from_keras(conv)
-    model = keras.Sequential([L.Input((None, I)), L.Masking(), L.GRU(H)])
-    with pytest.raises(TypeError, match=r"got Masking"):
-        rj.interop.from_keras(model)
-    model = keras.Sequential([L.Input((None, I)), L.GRU(H), L.Dense(2, activation="relu")])
-    with pytest.raises(ValueError, match=r"becomes a Readout only if it is linear.*got activation 'relu'"):
-        rj.interop.from_keras(model)
+    for layers, message in [
+        ([L.SpatialDropout1D(0.1), L.GRU(H)], r"got SpatialDropout1D 'sd'; the nearest known is \w*Dropout"),
+        ([L.GRU(H, return_sequences=True), L.Masking()], r"a mask must be read off the input, by the first layer"),
+        ([L.Dense(2)], r"the model 's' has no recurrent layer|the model has no recurrent layer \(model 's'\)"),
+        ([L.GRU(H), L.Dense(2, activation="gelu")], r"must have an activation of .*softmax, got 'gelu'"),
+    ]:
+        layers[0].name = "sd"
+        with pytest.raises((TypeError, ValueError), match=message):
+            rj.interop.from_keras(randomised(keras.Sequential([L.Input((None, I)), *layers], name="s")))
+    with pytest.raises(TypeError, match=r"got str ''; pass the model itself, as keras.saving.load_model"):
+        rj.interop.from_keras("model.keras")
+    inputs = L.Input((None, I))
+    branch = L.GRU(H, return_sequences=True)(inputs)
+    two = keras.Model(inputs, L.Add()([branch, L.GRU(H, return_sequences=True)(inputs)]))
+    with pytest.raises(TypeError, match=r"whose layers stand in a row.*does not read what stands before it alone"):
+        rj.interop.from_keras(two)
     for cell, message in [
         (rj.LSTM(H, peephole=True), r"to_keras: Keras has no LSTM\(4, peephole=True\); it has Elman"),
         (rj.Elman(H, activation="gelu"), r"Keras has no Elman"),

@@ -128,6 +128,42 @@ def test_activations_of_the_simple_network(activation):
     close(ys, runtime(rj.interop.to_onnx(layer, params), xs=xs)[0], 1e-4)
 
 
+GATED = [
+    ("LSTM", ["HardSigmoid", "Relu", "Relu"], {}, rj.LSTM(H, activation="relu", gate_activation="hard_sigmoid_0.2")),
+    (
+        "LSTM", ["HardSigmoid", "Elu", "Elu"], {"activation_alpha": [1 / 6, 1.0, 1.0]},
+        rj.LSTM(H, activation="elu", gate_activation="hard_sigmoid"),
+    ),
+    ("GRU", ["HardSigmoid", "Softsign"], {}, rj.GRU(H, activation="softsign", gate_activation="hard_sigmoid_0.2", reset_after=False)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "activations", "extra", "cell"), GATED)
+@pytest.mark.parametrize("direction", ["forward", pytest.param("bidirectional", marks=pytest.mark.slow)])
+def test_activations_of_gated_operators(kind, activations, extra, cell, direction):
+    """onnxruntime's numbers; onnx's own evaluator leaves activations out."""
+    both = direction == "bidirectional"
+    options = {"activations": activations * (1 + both)} | {name: v * (1 + both) for name, v in extra.items()}
+    model = operator(kind, direction=direction, **options)
+    layer, params = rj.interop.from_onnx(model)
+    assert layer == (rj.Bidirectional(cell) if both else rj.RNN(cell))
+    xs = data(1, T, B, I)
+    ys = layer(params, xs)[1]
+    close(ys, joined(runtime(model, X=xs)[0]), 1e-4)
+    out = rj.interop.to_onnx(layer, params)
+    close(ys, runtime(out, xs=xs)[0], 1e-4)
+    assert rj.interop.from_onnx(out)[0] == layer
+
+
+def test_each_direction_takes_its_own_alpha():
+    model = operator("RNN", direction="bidirectional", activations=["Tanh", "LeakyRelu"], activation_alpha=[0.01])
+    layer, params = rj.interop.from_onnx(model)
+    assert layer == rj.Bidirectional(rj.Elman(H), rj.Elman(H, activation="leaky_relu"))
+    xs = data(1, T, B, I)
+    close(layer(params, xs)[1], joined(runtime(model, X=xs)[0]))
+    close(layer(params, xs)[1], runtime(rj.interop.to_onnx(layer, params), xs=xs)[0])
+
+
 def test_coupled_gates_and_a_constant_start():
     model = operator("LSTM", peephole=True, starts=("h0", "c0"), input_forget=1)
     row = data(9, 2, 1, 1, H)
@@ -249,8 +285,11 @@ def test_dtypes_are_kept(dtype):
     ("model", "message"),
     [
         (lambda: operator("GRU", clip=3.0), r"from_onnx: GRU node 'rec': the attribute clip=3.0 has no counterpart"),
-        (lambda: operator("LSTM", activations=["HardSigmoid", "Tanh", "Tanh"]), r"'rec': activations \['HardSigmoid'.* are not here"),
-        (lambda: operator("RNN", activations=["Elu"], activation_alpha=[0.5]), r"activation Elu with alpha \[0.5\].* is not here"),
+        (lambda: operator("LSTM", activations=["Sigmoid", "Tanh", "Relu"]), r"\['Sigmoid'.* give c and h different ones"),
+        (lambda: operator("LSTM", input_forget=1, activations=["Relu", "Tanh", "Tanh"]), r"input_forget with relu gates is not here"),
+        (lambda: operator("RNN", activations=["Elu"], activation_alpha=[0.5]), r"activation Elu with alpha, beta \[0.5\] is not here"),
+        (lambda: operator("GRU", activations=["HardSigmoid", "Tanh"], activation_alpha=[0.3]), r"alpha, beta \[0.3, 0.5\]"),
+        (lambda: operator("GRU", direction="sideways"), r"direction must be forward, reverse or bidirectional, got 'sideways'"),
         (lambda: operator("RNN", activations=["ScaledTanh"]), r"activation ScaledTanh"),
         (lambda: operator("RNN", direction="bidirectional", activations=["Tanh"]), r"2 activations expected, got \['Tanh'\]"),
         (lambda: model_of([helper.make_node("Relu", ["X"], ["Y"])], {}, [("X", [1])], ["Y"]), r"no RNN, LSTM or GRU node, only Relu"),
@@ -293,6 +332,8 @@ def test_weights_that_do_not_fit_or_are_not_constant(tmp_path):
         (rj.Bidirectional(rj.GRU(H), merge=None), r"one sequence of outputs comes out of a level, got Bidirectional\(merge=None\)"),
         (rj.Bidirectional(rj.GRU(H), rj.LSTM(H)), r"both directions must be cells of one kind and size, got LSTM"),
         (rj.Bidirectional(rj.Readout(rj.GRU(H), 2)), r"Readout has no counterpart there"),
+        (rj.LSTM(H, coupled=True, gate_activation="relu"), r"ONNX has no LSTM\(4, coupled=True, gate_activation='relu'\)"),
+        (rj.Elman(H, residual=True), r"ONNX has no Elman\(4, residual=True\)"),
         (rj.Bidirectional(rj.Dropout(rj.GRU(H), 0.5), rj.GRU(H)), r"both directions must have the same Dropout"),
     ],
 )  # fmt: skip
