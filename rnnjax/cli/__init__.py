@@ -1,4 +1,4 @@
-"""The command ``rnnjax``: train, sample, eval, tasks, bench."""
+"""The command ``rnnjax``: train, sample, eval, export, tasks, bench."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
-    from rnnjax.cli import bench, evaluate, sample, settings, tasks, train
+    from rnnjax.cli import bench, evaluate, export, sample, settings, tasks, train
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -66,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
     evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
     tasks.add_arguments(command("tasks", tasks, "list the recipes for `train --task`, and what they reach"))
+    export.add_arguments(
+        command("export", export, "write a trained network for other programs: ONNX, StableHLO, safetensors")
+    )
     bench.add_arguments(command("bench", bench, "time rj.scan against jax.lax.scan on this machine"))
     return top
 

@@ -14,7 +14,8 @@ from rnnjax.train.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
 TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
-OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, TASK, RESULT}
+EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, TASK, RESULT} | EXPORTS
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
