@@ -66,7 +66,9 @@ def ctc_beam(logits: Any, *, lengths: Any = None, beams: int, blank: int = 0) ->
         time = len(log_p)
         none = jnp.full(beams, -jnp.inf, log_p.dtype)
         start = _Prefixes(jnp.full((beams, time), blank), jnp.zeros(beams, int), none.at[0].set(0.0), none)
-        start = jax.tree.map(lambda a: a + jnp.zeros_like(length, a.dtype), start)  # typed as the row is
+        start = jax.tree.map(
+            lambda a: a + (0 * length).astype(a.dtype), start
+        )  # one for every row, and placed as the rows are
 
         def body(old: _Prefixes, step: Any) -> tuple[_Prefixes, None]:
             p, t = step

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax._jax import place_as
+from rnnjax._jax import place_as, placement
 from rnnjax.base import Carry, Key, Params, any_rank, call_step, cell
 from rnnjax.protocols import prepare
 from rnnjax.seq2seq.attention import Memory, attend_once
@@ -95,8 +95,9 @@ class Decoding:
 
     def __call__(self, params: Params, state: DecoderState, x: Any, key: Key = None) -> tuple[DecoderState, jax.Array]:
         model, memory, context, weights = self.model, params["memory"], None, None
-        token = jnp.where(x.own, state.drawn, x.token) if self.sampled else x
-        inputs = [lookup(params["target_table"], token)]
+        inputs = [
+            fed_vector(params["target_table"], x, state.drawn) if self.sampled else lookup(params["target_table"], x)
+        ]
         if model.input_feeding:
             inputs.append(state.fed)
         if model.attention == "additive":
@@ -121,6 +122,16 @@ def decoder_input(model: Any, params: Params) -> int:
     embedded = params["target_table"].shape[-1]
     fed = params["combine"].shape[-1] if model.input_feeding else 0
     return embedded + fed + (params["attention"]["memory"].shape[0] if model.attention == "additive" else 0)
+
+
+def fed_vector(table: jax.Array, x: Fed, drawn: jax.Array) -> jax.Array:
+    """The vector of the token that a step of scheduled sampling reads."""
+    if placement(drawn) is None:
+        return lookup(table, jnp.where(x.own, drawn, x.token))
+    # On an explicit mesh a lookup by what the loop makes is a piece of a program on another mesh, which `rj.scan` takes apart;
+    # a product is none, and says where it lies.
+    vector = jax.nn.one_hot(drawn, len(table), dtype=table.dtype) @ table
+    return jnp.where(x.own[..., None], vector, lookup(table, x.token))
 
 
 def attentional(params: Params, y: jax.Array, context: jax.Array | None) -> jax.Array:
