@@ -115,6 +115,15 @@ def _called(eqn: Any) -> Any:
     return next(filter(fits, sub_jaxprs(eqn.params)), None)
 
 
+def opened_call(eqn: Any) -> tuple[Any, list] | None:
+    """(jaxpr, constants) that a call runs on its operands as they are, without its rule of derivation; None where there is none."""
+    if eqn.primitive.name not in CALLS:
+        return None
+    opened = [open_jaxpr(value) for value in eqn.params.values() if is_jaxpr(value)]
+    fits = lambda j: len(j.invars) == len(eqn.invars) and len(j.outvars) == len(eqn.outvars)
+    return next((pair for pair in opened if fits(pair[0])), None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Loop:
     """What an equation of `scan` says."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,28 +55,6 @@ def gradient_flow(
 
     taps = jax.tree.map(lambda a: jnp.zeros((time, *jnp.shape(a)), _float_of(a)), start)
     return _norms(jax.grad(total)(taps), time)
-
-
-def plot_gradient_flow(flows: Mapping[str, Any], *, axes: Any = None) -> Any:
-    """Norms ``[T]`` by name on one axis, logarithmic; returns the axes. Needs matplotlib (``rnnjax[plot]``).
-
-    A norm of exactly zero has no logarithm and leaves a gap.
-
-    >>> import numpy as np
-    >>> axes = plot_gradient_flow({"vanishing": 0.5 ** np.arange(9.0)[::-1]})
-    >>> axes.get_yscale()
-    'log'
-    """
-    if axes is None:
-        from matplotlib.figure import Figure
-
-        axes = Figure(figsize=(7, 4), layout="constrained").subplots()
-    for name, norms in flows.items():
-        axes.plot(range(len(norms)), [float(n) if n > 0 else float("nan") for n in norms], label=name)
-    axes.set(yscale="log", xlabel="step t", ylabel="|dL / d carry$_t$|")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return axes
 
 
 def _last_output(ys: Any) -> jax.Array:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-from jax.flatten_util import ravel_pytree
 
-from rnnjax.base import Carry, Params, call_step
+from rnnjax.base import Carry, Params
+from rnnjax.diagnostics.system import floating, vector_step
 
 
 def jacobian(cell: Any, params: Params, carry: Carry, x: Any) -> jax.Array:
     """``d carry' / d carry`` of one step, flattened ``[d, d]``: row i is the derivative of part i of the new carry.
 
-    The parts of the carry stand in the order of `jax.flatten_util.ravel_pytree`; batch axes are flattened along with
-    them, so give one sequence (``x [I]``), or use ``jax.vmap``. Errors: those of the cell for shapes that do not match.
+    The parts of the carry stand in the order of `jax.flatten_util.ravel_pytree`; of a complex one all real parts, then all imaginary
+    ones. Batch axes are flattened along with them, so give one sequence (``x [I]``), or use ``jax.vmap``.
+    Errors: TypeError for a carry with integer parts; those of the cell for shapes that do not match.
 
     >>> import jax.numpy as jnp
     >>> def linear(params, carry, x):
@@ -23,5 +24,6 @@ def jacobian(cell: Any, params: Params, carry: Carry, x: Any) -> jax.Array:
     >>> bool((jacobian(linear, {"recurrent": w}, jnp.zeros(2), jnp.zeros(2)) == w.T).all())
     True
     """
-    flat, unflatten = ravel_pytree(carry)
-    return jax.jacobian(lambda h: ravel_pytree(call_step(cell, params, unflatten(h), x)[0])[0])(flat)
+    where = floating("jacobian", cell, carry)
+    step = vector_step(cell, params, carry, where)
+    return jax.jacobian(lambda h: step(h, x))(where.pack(carry))

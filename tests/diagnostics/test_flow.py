@@ -1,4 +1,4 @@
-"""Gradient flow and Jacobian against closed forms and torch's autograd."""
+"""Gradient flow, its slope and the Jacobian against closed forms, JAX's own autodiff on each carry, and torch's autograd."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import rnnjax as rj
-from rnnjax.diagnostics import gradient_flow, jacobian, plot_gradient_flow
+from rnnjax.diagnostics import gradient_flow, gradient_slope, jacobian
 
 
 @pytest.mark.parametrize("scale", [0.01, 0.9, 30.0])
@@ -47,6 +47,49 @@ def test_lstm_with_a_batch_and_a_loss_equals_torch(key):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+def test_every_norm_is_that_of_autodiff_on_its_carry(float64, key):
+    """The rest of the sequence as a plain loop from carry_t, differentiated by that carry: a stack, whose carry has two parts."""
+    cell, xs = rj.Stack(rj.Elman(2), rj.GRU(2)), jax.random.normal(key, (3, 2, 3))
+    params = cell.init(key, xs[0])
+    carries, step = [cell.initial_carry(params, xs[0])], jax.jit(cell)
+    for x in xs:
+        carries.append(step(params, carries[-1], x)[0])
+
+    def rest(carry, t):
+        ys = []
+        for x in xs[t:]:
+            carry, y = cell(params, carry, x)
+            ys.append(y)
+        return sum(jnp.sum(y**2) for y in ys)
+
+    grads = jax.jit(lambda carries: [jax.grad(rest)(carry, t) for t, carry in enumerate(carries[:-1])])(carries)
+    want = [np.sqrt(sum((np.asarray(g) ** 2).sum() for g in jax.tree.leaves(at))) for at in grads]
+    got = gradient_flow(cell, params, xs, loss=lambda ys: jnp.sum(ys**2))
+    np.testing.assert_allclose(got, want, rtol=1e-10)
+
+
+def test_the_slope_over_a_long_run_is_the_largest_exponent(float64, key):
+    """Stable and chaotic: backward and forward agree within their errors, on a run at whose start the gradient itself is 0 or inf.
+    A short run of it is what `gradient_flow` shows."""
+    cell, xs = rj.Elman(16), 0.3 * jax.random.normal(key, (3000, 2))
+    params = cell.init(key, xs[0])
+    for scale, sign in ((0.8, -1), (2.5, 1)):
+        scaled = params | {"recurrent": scale * params["recurrent"]}
+        found = gradient_slope(cell, scaled, xs, warm_up=200)
+        error = np.hypot(found.standard_error, found.predicted_error)
+        assert abs(found.slope - found.predicted) < 2.5 * error < 0.03 and np.sign(found.slope) == sign
+        norms = np.log10(gradient_flow(cell, scaled, xs[:700]))
+        np.testing.assert_allclose((norms[100] - norms[600]) / 500, found.slope, atol=0.03)
+
+
+def test_slope_errors():
+    stay = lambda p, c, x: (c, c)
+    with pytest.raises(ValueError, match="at least 16 steps between, got 30 steps with warm_up=8 at either end"):
+        gradient_slope(stay, {}, jnp.zeros((30, 1)), carry=jnp.ones(2), warm_up=8)
+    with pytest.raises(TypeError, match="gradient_slope: the carry .* must be floating point"):
+        gradient_slope(stay, {}, jnp.zeros((30, 1)), carry=jnp.ones(2, int))
+
+
 def test_start_carry_and_whole_numbers_in_it():
     """A carry with a counter: whole numbers take no part."""
 
@@ -68,6 +111,15 @@ def test_float64(float64, key):
     assert got.dtype == jnp.float64 and got.shape == (3,) and bool((got > 0).all())
 
 
+def test_jacobian_of_complex_numbers_is_that_of_their_parts():
+    """Multiplication by a + bi is the matrix (a, -b; b, a); whole numbers have no derivative."""
+    turn = lambda params, h, x: (params * h, h)
+    got = jacobian(turn, 3.0 + 4.0j, jnp.array(1.0 + 1.0j), jnp.zeros(1))
+    np.testing.assert_allclose(got, [[3.0, -4.0], [4.0, 3.0]])
+    with pytest.raises(TypeError, match="jacobian: the carry .* must be floating point"):
+        jacobian(turn, 2, jnp.array(1), jnp.zeros(1))
+
+
 def test_jacobian_equals_torch(key):
     """The LSTM step written out in torch, h before c."""
     torch = pytest.importorskip("torch")
@@ -86,12 +138,3 @@ def test_jacobian_equals_torch(key):
     want = torch.autograd.functional.jacobian(step, torch.tensor(np.concatenate([h, c])))
     got = jacobian(cell, params, rj.LSTMCarry(h=jnp.asarray(h), c=jnp.asarray(c)), jnp.asarray(x))
     np.testing.assert_allclose(got, want, atol=1e-6)
-
-
-def test_plot_draws_one_line_a_name_on_a_logarithmic_axis():
-    pytest.importorskip("matplotlib")
-    axes = plot_gradient_flow({"vanishing": np.array([0.0, 1e-3, 1.0]), "steady": np.ones(3)})
-    assert axes.get_yscale() == "log"
-    drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
-    assert set(drawn) == {"vanishing", "steady"}
-    np.testing.assert_array_equal(drawn["vanishing"], [np.nan, 1e-3, 1.0])
