@@ -163,3 +163,13 @@ def test_a_row_and_a_constant_are_measured(load):
     constants = load("constants")
     (one,) = [c for c in constants.CONSTANTS if c.name == "STORE"]
     assert constants.measure(one, 3)["code"] == one.where.STORE
+
+
+@pytest.mark.slow
+def test_a_training_step_of_translation_has_the_same_loss_and_gradients_on_every_side(load):
+    """Those of torch too, where it is installed; `measure` compares them before it times anything."""
+    translation = load("translation")
+    for kind in translation.KINDS:
+        row = translation.measure(kind, (4, 3, 2, 4), 1, tokens=7)
+        count = translation.sentences((4, 3, 2, 4), 7)["target_lengths"].sum()
+        assert row["rnnjax, tokens/s"] == round(1e3 * count / row["rnnjax"])

@@ -47,6 +47,8 @@ def check_lengths(owner: str, name: str, lengths: Any, shape: tuple[int, ...], l
         raise TypeError(f"{owner}: {name} must be integers [*B], got {array.dtype}")
     if array.shape != batch:
         raise ValueError(f"{owner}: {name} must be [*B] of shape {batch}, got {array.shape}")
-    if is_known(array) and array.size and (np.min(array) < 0 or np.max(array) > time):
-        raise ValueError(f"{owner}: {name} must lie in 0..{time}, got {np.min(array)}..{np.max(array)}")
+    if is_known(array) and array.size:
+        low, high = np.asarray(array).min(), np.asarray(array).max()  # by numpy: inside jit JAX would trace them
+        if low < 0 or high > time:
+            raise ValueError(f"{owner}: {name} must lie in 0..{time}, got {low}..{high}")
     return array

@@ -91,6 +91,16 @@ def test_greedy_is_the_best_alignment_collapsed():
             assert tuple(labels[:, b]) == want + (blank,) * (8 - len(want))
 
 
+def test_lengths_known_before_jit_are_read_there():
+    counts = jnp.array([4, 2, 0])
+    labels, lengths = jax.jit(lambda z: rj.seq2seq.ctc_greedy(z, lengths=counts))(LOGITS)
+    for b in range(B):
+        assert int(lengths[b]) == len(collapse(LOGITS[: LENGTHS[b], b].argmax(-1), 0))
+    more = counts + 1
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.4, got 1\.\.5"):
+        jax.jit(lambda z: rj.seq2seq.ctc_greedy(z, lengths=more))(LOGITS)
+
+
 def test_bad_input():
     for error, message, call in [
         (ValueError, "ctc_beam: beams must be at least 1, got 0", lambda: rj.seq2seq.ctc_beam(LOGITS, beams=0)),
