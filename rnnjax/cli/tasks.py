@@ -60,7 +60,8 @@ def train(args: argparse.Namespace) -> int:
         clear(out)
         print(f"{recipe.name}: {recipe.set}\nwriting to {out}", flush=True)
         report = None if sys.stderr.isatty() else lambda line: say(recipe, line)
-        result = run_recipe(recipe, out, setting=Setting(args.seed or 0, args.full), steps=args.steps, report=report)
+        setting = Setting(args.seed or 0, args.full, steps=args.steps)
+        result = run_recipe(recipe, out, setting=setting, report=report)
     print(told(result))
     return 0
 

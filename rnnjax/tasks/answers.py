@@ -18,7 +18,7 @@ FORMS = tuple(synthetic.FORMS)
 
 def make(setting: Setting) -> Problem:
     count, hidden = setting.pick(5000, full=10000, small=40), setting.pick(128, small=8)
-    steps, batch = setting.pick(3000, full=12000, small=4), setting.pick(64, small=8)
+    steps, batch = setting.length(2500, full=12000), setting.pick(64, small=8)
     told = synthetic.stories(FORMS, count, setting.seed)
     data = {split: sets.split_of(told, split, lambda story: story.text) for split in sets.SPLITS}
     words = sorted({word for story in told for word in [*story.words, story.answer]})

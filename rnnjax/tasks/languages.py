@@ -21,14 +21,14 @@ LONGEST, SPLITS = 40, {"valid": (41, 120), "test": (41, 500)}
 CELLS = {
     "parity": rj.Elman(32),
     "even_pairs": rj.Elman(32),
-    "cycle_navigation": rj.Elman(32),
-    "modular_arithmetic": rj.LSTM(64),
+    "cycle_navigation": rj.MultiplicativeLSTM(32),  # a matrix for each symbol, as automata have it
+    "modular_arithmetic": rj.MultiplicativeLSTM(64),
     "reverse_string": rj.StackRNN(32, depth=LONGEST, activation="tanh"),
 }
 
 
 def make(setting: Setting) -> Problem:
-    steps, batch = setting.pick(1000, full=5000, small=4), setting.pick(32, small=4)
+    steps, batch = setting.length(2000, full=10000), setting.pick(64, small=4)
     chosen = {name: CELLS[name] for name in list(CELLS)[: 2 if setting.small else None]}
     models = {name: model(name, cell) for name, cell in chosen.items()}
     keys = jax.random.split(jax.random.key(setting.seed), len(models))
@@ -52,7 +52,7 @@ def make(setting: Setting) -> Problem:
         return Score(float(np.mean(list(parts.values()))), parts)
 
     chance = float(np.mean([1 / synthetic.LANGUAGES[name].answers for name in models]))
-    return Problem(params, loss, batches, score, {"chance": lambda: chance}, cosine(3e-3, steps), steps, clip=None)
+    return Problem(params, loss, batches, score, {"chance": lambda: chance}, cosine(1e-2, steps), steps, clip=None)
 
 
 def model(name: str, cell: Any) -> Any:

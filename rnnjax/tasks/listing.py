@@ -21,9 +21,10 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 @cache
 def recipes() -> dict[str, Recipe]:
     """Every recipe by its name."""
-    from rnnjax.tasks import addition, answers, languages, sentiment, speakers
+    from rnnjax.tasks import addition, answers, languages, sentiment, shakespeare, speakers
 
-    return {module.RECIPE.name: module.RECIPE for module in (addition, answers, languages, sentiment, speakers)}
+    modules = (addition, answers, languages, sentiment, shakespeare, speakers)
+    return {module.RECIPE.name: module.RECIPE for module in modules}
 
 
 def named(name: str) -> Recipe:

@@ -14,11 +14,12 @@ Params = Any
 
 class Setting(NamedTuple):
     """How a recipe is to be made. seed: of the parameters, the order of the data, and data that are generated.
-    full: the long run. small: data and network of a size for tests."""
+    full: the long run. small: data and network of a size for tests. steps: in place of the recipe's."""
 
     seed: int = 0
     full: bool = False
     small: bool = False
+    steps: int | None = None
 
     def pick(self, usual: Any, full: Any = None, small: Any = None) -> Any:
         """The value for this setting; ``usual`` where there is no other.
@@ -28,6 +29,10 @@ class Setting(NamedTuple):
         """
         found = small if self.small else full if self.full else usual
         return usual if found is None else found
+
+    def length(self, usual: int, full: int) -> int:
+        """Steps of training: those asked for, else the recipe's; four where it is small."""
+        return self.steps or self.pick(usual, full, small=4)
 
 
 class Score(NamedTuple):

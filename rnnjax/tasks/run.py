@@ -54,25 +54,23 @@ def run(
     out: str | Path | None = None,
     *,
     setting: Setting = Setting(),
-    steps: int | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     progress: bool | None = None,
 ) -> Result:
     """Trains a recipe and measures it. Everything is chosen on the valid split; the test split is read once, at the end.
 
     out: a folder for ``metrics.jsonl``, checkpoints, ``task.json`` (the setting) and ``result.json``, written last.
-    steps: in place of the recipe's. report, progress: as for `rnnjax.train.fit`.
+    report, progress: as for `rnnjax.train.fit`.
     Raises: DataError where data cannot be had; ImportError naming what to install; FileExistsError where ``out`` holds a run;
     KeyboardInterrupt where it was stopped on the way: it is not judged then.
     """
     began, worked = time.perf_counter(), time.process_time()
     problem = recipe.make(setting)
-    steps = steps or problem.steps
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        _write(Path(out) / SETTING, {"task": recipe.name, **setting._asdict(), "steps": steps})
+        _write(Path(out) / SETTING, {"task": recipe.name, **setting._asdict(), "steps": problem.steps})
     floors = {name: float(measure()) for name, measure in problem.floors.items()}  # first: they may want a package
-    fitted = train(recipe, problem, steps, setting.seed, out=out, report=report, progress=progress)
+    fitted = train(recipe, problem, setting.seed, out=out, report=report, progress=progress)
     if fitted.stopped == "interrupted":
         raise KeyboardInterrupt
     test = problem.score(fitted.params, "test")
@@ -81,14 +79,19 @@ def run(
     shown = "" if problem.show is None else problem.show(fitted.params)
     result = Result(recipe, setting, float(test.value), floors, parts, seconds, cpu, shown)
     if out is not None:
-        line = {"step": fitted.best_step or steps, "split": "test", recipe.metric: result.ours, "seconds": seconds}
+        line = {
+            "step": fitted.best_step or problem.steps,
+            "split": "test",
+            recipe.metric: result.ours,
+            "seconds": seconds,
+        }
         with (Path(out) / METRICS).open("a") as file:
             file.write(json.dumps(line | {"parts": parts, "floors": floors}) + "\n")
         _write(Path(out) / RESULT, result.summary())
     return result
 
 
-def train(recipe: Recipe, problem: Problem, steps: int, seed: int, **how: Any) -> Fit:
+def train(recipe: Recipe, problem: Problem, seed: int, **how: Any) -> Fit:
     """The training of a problem; the parameters of the best validation are kept."""
     key = jax.random.fold_in(jax.random.key(seed), 1) if problem.noise else None
     return fit(
@@ -96,14 +99,14 @@ def train(recipe: Recipe, problem: Problem, steps: int, seed: int, **how: Any) -
         problem.params,
         problem.batches,
         optimizer=problem.optimizer,
-        steps=steps,
+        steps=problem.steps,
         carry=problem.carry,
         key=key,
         clip=problem.clip,
         validate=lambda params: judged(recipe, problem.score(params, "valid")),
-        validate_every=max(1, steps // problem.validations),
+        validate_every=max(1, problem.steps // problem.validations),
         patience=problem.patience,
-        log_every=max(1, min(50, steps // 10)),
+        log_every=max(1, min(50, problem.steps // 10)),
         **how,
     )
 

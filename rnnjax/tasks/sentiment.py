@@ -29,7 +29,7 @@ def words_of(text: str) -> list[str]:
 
 def make(setting: Setting) -> Problem:
     hidden, features = setting.pick(32, small=4), setting.pick(64, small=4)
-    steps, batch = setting.pick(1000, full=3000, small=4), setting.pick(64, small=8)
+    steps, batch = setting.length(600, full=2000), setting.pick(64, small=8)
     data = {split: load("sentiment", split) for split in sets.SPLITS}
     texts = {split: [words_of(text) for text, _ in part] for split, part in data.items()}
     praise = {split: np.array([y for _, y in part], np.int32) for split, part in data.items()}

@@ -18,7 +18,7 @@ SPEAKERS, MEMBERS = 9, 4
 
 def make(setting: Setting) -> Problem:
     hidden = setting.pick(64, small=4)
-    steps, batch = setting.pick(600, full=3000, small=4), setting.pick(32, small=8)
+    steps, batch = setting.length(600, full=3000), setting.pick(32, small=8)
     data = {split: load("speakers", split) for split in sets.SPLITS}
     frames = np.concatenate([x for x, _ in data["train"]])
     scaled = lambda x: (x - frames.mean(0)) / frames.std(0)

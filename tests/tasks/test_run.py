@@ -27,7 +27,9 @@ def line_task(better="lower", start=0.0, asked=None):
 
         loss = lambda params, carry, batch, key: (carry, (params - batch) ** 2)
         guesses = {"zero": lambda: 3.0, "one": lambda: 2.0} if better == "lower" else {"zero": lambda: 0.5}
-        return Problem(jnp.array(start), loss, [jnp.array(3.0)], score, guesses, optax.sgd(0.3), 20, validations=5)
+        return Problem(
+            jnp.array(start), loss, [jnp.array(3.0)], score, guesses, optax.sgd(0.3), setting.steps or 20, validations=5
+        )
 
     return Recipe("line", "a number", "distance", better, "a guess", make)
 
@@ -49,7 +51,7 @@ def test_the_runner_measures_the_test_split_once_with_the_best_of_valid(tmp_path
 
 
 def test_a_floor_that_is_not_beaten_is_said_and_higher_is_better_for_shares():
-    worse = run(line_task(start=50.0), steps=1, progress=False)  # clipped: still far away
+    worse = run(line_task(start=50.0), setting=Setting(steps=1), progress=False)  # clipped: still far away
     assert not worse.beaten and worse.floor == 2.0 and worse.ours > 40
     share = run(line_task("higher"), progress=False)
     assert share.beaten and share.floor == 0.5 and share.ours > 0.99
