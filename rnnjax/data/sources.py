@@ -1,4 +1,4 @@
-"""Packages fetched by URL from the index that this machine is configured for, checked, and kept outside the repository."""
+"""Packages fetched by URL from the index, or the mirror of Debian, that this machine has; checked, and kept outside the repository."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from rnnjax.data.errors import DataError
 
@@ -32,6 +32,17 @@ class Package(NamedTuple):
     project: str
     file: str
     sha256: str
+
+
+class Debian(NamedTuple):
+    """One file of Debian's archive: where it lies under a mirror's root, and the SHA-256 of its bytes."""
+
+    path: str
+    sha256: str
+
+    @property
+    def file(self) -> str:
+        return self.path.rpartition("/")[2]
 
 
 def cache() -> Path:
@@ -72,7 +83,23 @@ def default_index() -> str | None:
     return found and found[1]
 
 
-def fetch(package: Package, offline: bool = False) -> Path:
+def mirror(etc: Path = Path("/etc/apt")) -> str:
+    """The Debian mirror of this machine: ``RNNJAX_DEBIAN``, or the first of apt's sources. Raises: DataError where there is none."""
+    if given := os.environ.get("RNNJAX_DEBIAN"):
+        return given
+    for path in (etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))):
+        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        for line in lines:
+            found = re.match(r"(?:deb\s+(?:\[[^]]*\]\s*)?|URIs:\s*)(\S+/debian)/?(?:\s|$)", line)
+            if found:
+                return found[1]
+    raise DataError(
+        "this set comes out of a package of Debian, and no mirror of it is configured here; "
+        "set RNNJAX_DEBIAN to the address of one (it ends in /debian)"
+    )
+
+
+def fetch(package: Package | Debian, offline: bool = False) -> Path:
     """The package's file, out of the cache or fetched into it: whole and right, or not there.
 
     Raises: DataError if it is not kept and ``offline``, the index is away or no longer has it, or its hash is another.
@@ -89,7 +116,7 @@ def fetch(package: Package, offline: bool = False) -> Path:
         return _checked(path, package) if path.exists() else _download(package, path)
 
 
-def _checked(path: Path, package: Package) -> Path:
+def _checked(path: Path, package: Package | Debian) -> Path:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != package.sha256:
         raise DataError(
@@ -98,12 +125,12 @@ def _checked(path: Path, package: Package) -> Path:
     return path
 
 
-def _download(package: Package, path: Path) -> Path:
+def _download(package: Package | Debian, path: Path) -> Path:
     raw = _get(address(package))[0]
     found = hashlib.sha256(raw).hexdigest()
     if found != package.sha256:
         raise DataError(
-            f"{package.file} as the index has it has SHA-256 {found[:12]}... where {package.sha256[:12]}... is right; it is not used"
+            f"{package.file} as it was fetched has SHA-256 {found[:12]}... where {package.sha256[:12]}... is right; it is not used"
         )
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".part-")
     try:
@@ -115,8 +142,10 @@ def _download(package: Package, path: Path) -> Path:
     return path
 
 
-def address(package: Package) -> str:
-    """Where the index says that a file lies; its page is JSON (PEP 691) or HTML (PEP 503)."""
+def address(package: Package | Debian) -> str:
+    """Where a file lies: under the mirror, or where the index says, whose page is JSON (PEP 691) or HTML (PEP 503)."""
+    if isinstance(package, Debian):
+        return mirror().rstrip("/") + "/" + quote(package.path)
     page = index().rstrip("/") + "/" + re.sub(r"[-_.]+", "-", package.project).lower() + "/"
     raw, kind = _get(page, JSON + ", text/html;q=0.1")
     if "json" in kind:
@@ -135,7 +164,9 @@ def _get(url: str, accept: str = "*/*") -> tuple[bytes, str]:
             return answer.read(), answer.headers.get("Content-Type", "")
     except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise DataError(f"{url} cannot be fetched ({reason}); is this machine online?") from None
+        raise DataError(
+            f"{url} cannot be fetched ({reason}); is this machine online, and is the file still there?"
+        ) from None
 
 
 @contextlib.contextmanager

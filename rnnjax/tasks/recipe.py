@@ -36,10 +36,14 @@ class Setting(NamedTuple):
 
 
 class Score(NamedTuple):
-    """A number in the recipe's metric, and what it is made of or what is told beside it, by name."""
+    """A number in the recipe's metric, and what it is made of or what is told beside it, by name.
+
+    loss: what the best parameters are chosen by, where the metric is too coarse for it.
+    """
 
     value: float
     parts: Mapping[str, float] = {}
+    loss: float | None = None
 
 
 class Problem(NamedTuple):

@@ -112,9 +112,12 @@ def train(recipe: Recipe, problem: Problem, seed: int, **how: Any) -> Fit:
 
 
 def judged(recipe: Recipe, score: Score) -> dict[str, float]:
-    """A validation line: the metric, its parts, and as ``loss`` what is to be low (for a share, what is missing to 1)."""
-    loss = 1 - score.value if recipe.better == "higher" else score.value
-    return {**score.parts, recipe.metric: score.value, "loss": loss}
+    """A validation line: the metric, its parts, and as ``loss`` what is to be low.
+
+    That is what the recipe chooses by; where it does not say, the metric, or what a share misses to 1.
+    """
+    missing = 1 - score.value if recipe.better == "higher" else score.value
+    return {**score.parts, recipe.metric: score.value, "loss": missing if score.loss is None else score.loss}
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

@@ -80,7 +80,9 @@ def make(setting: Setting) -> Problem:
     def score(params: Any, split: str) -> Score:
         parts = np.array_split(np.arange(len(given[split])), 4)
         says = [np.asarray(vote(params, *pad([given[split][i] for i in part], 64, cut=True))) for part in parts]
-        return Score(float(((np.concatenate(says) > 0.5) == praise[split]).mean()))
+        share = np.concatenate(says)
+        nats = -np.log(np.where(praise[split], share, 1 - share) + 1e-7).mean()
+        return Score(float(((share > 0.5) == praise[split]).mean()), loss=float(nats))
 
     order = rj.data.batches([len(text) for text in given["train"]], batch, setting.seed)
 

@@ -1,16 +1,21 @@
 """The registry by an index of our own on this machine, and the real sets where their packages are kept or can be fetched."""
 
+import gzip
 import hashlib
 import io
 import json
+import struct
 import tarfile
 import threading
+import wave
 import zipfile
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
-from rnnjax.data import DataError, archives, load, names, sets, sources
+from rnnjax.data import DataError, archives, load, names, sets, sources, ztext
 from rnnjax.data.sources import Package, fetch
 
 
@@ -133,12 +138,97 @@ def test_debian_packages(tmp_path):
         archives.members(path)
 
 
+def deb(files):
+    """A Debian package by hand, as far as it is read."""
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w:xz") as archive:
+        for name, raw in files.items():
+            entry = tarfile.TarInfo("./" + name)
+            entry.size = len(raw)
+            archive.addfile(entry, io.BytesIO(raw))
+    raw = inner.getvalue()
+    return b"!<arch>\n" + f"{'data.tar.xz':<16}{0:<12}{0:<6}{0:<6}{644:<8}{len(raw):<10}`\n".encode() + raw
+
+
+def test_sets_out_of_several_debian_packages(index, monkeypatch):
+    """Texts and sounds in two packages under a mirror; a name with signs that an address has to escape."""
+    asked, held = index
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(np.arange(5, dtype="<i2").tobytes())
+    texts = gzip.compress(b"; a remark\nhello: Hello, world.\ngone: Not spoken.\nagain: Hello, world.\n")
+    raws = {
+        "pool/a~1.deb": deb({"usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz": texts}),
+        "pool/b.deb": deb(
+            {f"usr/share/asterisk/sounds/en_US_f_Allison/{n}.wav": sound.getvalue() for n in ("hello", "again")}
+        ),
+    }
+    held |= {f"/debian/{path}": raw for path, raw in raws.items()}
+    packages = tuple(sources.Debian(path, hashlib.sha256(raw).hexdigest()) for path, raw in raws.items())
+    monkeypatch.setitem(sets.SETS, "prompts", sets.SETS["prompts"]._replace(package=packages))
+    monkeypatch.setenv("RNNJAX_DEBIAN", sources.index().replace("/simple/", "/debian"))
+    found = sum((load("prompts", split) for split in sets.SPLITS), [])
+    assert [(words, wave.tolist()) for wave, words in found] == [("Hello, world.", [0, 1, 2, 3, 4])]
+    assert sorted(asked) == ["/debian/pool/a~1.deb", "/debian/pool/b.deb"]
+
+
+def test_where_debian_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("RNNJAX_DEBIAN", raising=False)
+    with pytest.raises(DataError, match="set RNNJAX_DEBIAN"):
+        sources.mirror(tmp_path)
+    (tmp_path / "sources.list").write_text("# deb http://no.example/debian x\ndeb http://other.example/ubuntu x main\n")
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / "d.sources").write_text("Types: deb\nURIs: http://a.example/debian-security\n")
+    with pytest.raises(DataError, match="set RNNJAX_DEBIAN"):
+        sources.mirror(tmp_path)
+    (tmp_path / "sources.list.d" / "e.sources").write_text("Types: deb\nURIs: http://a.example/debian/\nSuites: x\n")
+    assert sources.mirror(tmp_path) == "http://a.example/debian"
+    (tmp_path / "sources.list").write_text("deb [signed-by=/x] http://b.example/debian x main\n")
+    assert sources.mirror(tmp_path) == "http://b.example/debian"
+
+
+def test_verses_of_a_ztext_module():
+    """Two blocks and their tables, packed by hand."""
+    chapter = '<chapter osisID="Gen.1" sID="x"/>'
+    texts = ['<div type="book" osisID="Gen"/>', chapter, "In <w>the</w> beginning<note>n</note>", "", "And  so on."]
+    blocks, places, packed = b"", b"", b""
+    for block, part in enumerate((texts[:3], texts[3:])):
+        raw, start = "".join(part).encode(), 0
+        small = zlib.compress(raw)
+        blocks += struct.pack("<III", len(packed), len(small), len(raw))
+        packed += small
+        for text in part:
+            places += struct.pack("<IIH", block, start, len(text))
+            start += len(text)
+    files = {f"m/{part}.{end}": b"" for part in ("ot", "nt") for end in ("bzs", "bzv", "bzz")}
+    files |= {"m/ot.bzs": blocks, "m/ot.bzv": places, "m/ot.bzz": packed}
+    assert ztext.verses(files, "m") == {("Gen", "1", 1): "In the beginning", ("Gen", "1", 3): "And so on."}
+
+
+def test_the_index_that_pip_takes_by_default(monkeypatch, tmp_path):
+    """Against what pip itself has for it."""
+    for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sources, "default_index", lambda: None)
+    monkeypatch.setattr(sources.Path, "home", lambda: tmp_path)
+    if not sources.Path("/etc/pip.conf").exists() or "index-url" not in sources.Path("/etc/pip.conf").read_text():
+        with pytest.raises(DataError, match="no package index is configured"):
+            sources.index()
+        monkeypatch.undo()
+        known = pytest.importorskip("pip._internal.models.index").PyPI.simple_url
+        assert sources.default_index().rstrip("/") == known
+
+
 COUNTS = {
     "shakespeare": (5_057_198,),
     "phonemes": (100_692, 12_776, 12_584),
     "sentiment": (8078, 1012, 980),
     "speakers": (238, 32, 370),
     "splice": (2423, 271, 311),  # 3,190 less 185 repeats
+    "verses": (24482, 3410, 2826),
+    "prompts": (451, 44, 61),
+    "fashion": (53965, 6035, 10000),
     "peptides": (3685, 483, 452),  # 4,620 without repeats and conflicts
 }
 
