@@ -72,7 +72,7 @@ def run(
     floors = {name: float(measure()) for name, measure in problem.floors.items()}  # first: they may want a package
     fitted = train(recipe, problem, setting.seed, out=out, report=report, progress=progress)
     if fitted.stopped == "interrupted":
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(fitted.signal)
     test = problem.score(fitted.params, "test")
     seconds, cpu = round(time.perf_counter() - began, 1), round(time.process_time() - worked, 1)
     parts = {name: float(value) for name, value in test.parts.items()}
