@@ -13,18 +13,18 @@ def verses(files: dict[str, bytes], module: str) -> dict[Place, str]:
     """``{(book, chapter, verse): text}`` of a module's Old and New Testament, without its marks and notes."""
     found: dict[Place, str] = {}
     for part in ("ot", "nt"):
-        chapter, verse = None, 0
+        chapter, verse = ("", ""), 0
         for entry in entries(*(files[f"{module}/{part}.{end}"] for end in ("bzs", "bzv", "bzz"))):
             text = plain(entry)
             begins = re.search(r'<chapter [^>]*osisID="([^".]+)\.(\d+)"[^>]*sID=', entry)
             if begins and not text:
-                chapter, verse = begins.groups(), 0
+                chapter, verse = (begins[1], begins[2]), 0
             elif not text and re.search(r'<div [^>]*type="book"', entry):
-                chapter = None
-            elif chapter:
+                chapter = ("", "")
+            elif chapter[0]:
                 verse += 1
                 if text:
-                    found[(*chapter, verse)] = text
+                    found[chapter[0], chapter[1], verse] = text
     return found
 
 

@@ -23,7 +23,7 @@ def majority(train: Sequence[Hashable], test: Sequence[Hashable]) -> float:
     return float(np.mean([answer == most for answer in test]))
 
 
-def logistic(train: Part, valid: Part, test: Part, solver: str = "lbfgs") -> float:
+def logistic(train: Part, valid: Part, test: Part, *, solver: str = "lbfgs") -> float:
     """Test accuracy of a logistic regression on features ``[N, F]``; its strength is chosen on valid.
 
     solver: as scikit-learn calls it; "liblinear" is the fast one for words and two answers.
