@@ -16,6 +16,7 @@ import optax
 from jax.sharding import Mesh
 
 from rnnjax.train import hosts
+from rnnjax.train.averaging import around, params_of
 from rnnjax.train.batches import by_step
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
@@ -55,6 +56,7 @@ class _Plan(NamedTuple):
     max_skipped: int
     keep: int
     clip: float | None
+    accumulate: int = 1
 
     def check(self) -> None:
         for name, value in self._asdict().items():
@@ -89,7 +91,7 @@ class _Run:
 
     def params(self) -> Any:
         """The parameters as ordinary arrays, wherever the steps have them."""
-        return unplaced(self.state.params)
+        return unplaced(params_of(self.state))
 
     def seconds(self) -> float:
         return round(self.seconds_before + time.perf_counter() - self.began, 3)
@@ -97,7 +99,7 @@ class _Run:
     def save(self) -> None:
         if self.checkpoints is None:
             return
-        self.pending = [[float(number) for number in report] for report in self.pending]
+        self.pending = [jax.tree.map(float, list(report)) for report in self.pending]
         record = {name: getattr(self, name) for name in _REMEMBERED}
         record |= {"lines": self.metrics.size, "seconds": self.seconds(), "devices": devices_of(self.mesh)}
         best = self.best if self.best_step is not None or self.best is None else self.params()
@@ -128,13 +130,14 @@ class _Run:
 
     def summary(self, plan: _Plan) -> dict[str, Any]:
         """The training line: means over the steps since the line before, skipped ones left out."""
-        reports = np.array(jax.device_get(self.pending), np.float64).reshape(-1, len(Report._fields))
-        self.pending = []
-        losses, norms = reports[reports[:, 2] == 0, :2].T
+        reports, self.pending = [Report(*report) for report in jax.device_get(self.pending)], []
+        good = [report for report in reports if not report.skipped]
+        losses, norms = (np.array([report[i] for report in good], np.float64) for i in range(2))
         mean = lambda a: float(np.mean(a)) if a.size else float("nan")
         clipped = 0.0 if plan.clip is None else mean(norms > plan.clip)
         more = {"grad_norm": mean(norms), "clipped": clipped, "skipped": int(self.state.skipped)}
-        return self.line(self.at, mean(losses)) | more
+        beside = {name: mean(np.array([report.metrics[name] for report in good])) for name in reports[-1].metrics}
+        return self.line(self.at, mean(losses)) | beside | more
 
     def validation(self, found: Any) -> dict[str, Any]:
         """The validation line; keeps the parameters if they are the best so far. NaN and infinity are never the best."""
@@ -187,6 +190,8 @@ def fit(
     derive: Callable[[float], dict[str, float]] | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
     max_skipped: int = 10,
+    accumulate: int = 1,
+    average: float | None = None,
     out: str | Path | None = None,
     checkpoint_every: int | None = None,
     resume: bool | str = False,
@@ -199,7 +204,8 @@ def fit(
 ) -> Fit:
     """Train until converged (no better for ``patience`` validations) or until ``steps`` are done.
 
-    loss_fn, clip: as for `make_step`. batches: ``batches(step) -> batch``; a function of the step number, so that a
+    loss_fn, clip: as for `make_step`; of metrics beside the loss a line has the means.
+    batches: ``batches(step) -> batch``; a function of the step number, so that a
         resumed run sees the same data; or a list of batches, taken in turn; or an iterable, begun anew at its end (an iterator that
         ends too soon is an error), of which a resumed run reads and leaves out what was seen.
     carry: the start of the stream. optimizer: any of optax; Adam at 2e-3 if None.
@@ -208,6 +214,10 @@ def fit(
         whose other numbers go into the line; the best parameters are kept. NaN and infinity are never the best.
     derive: further numbers for each metrics line, from its loss. report: called with each metrics line.
     max_skipped: stop when this many updates in a row were not finite (looked at every ``log_every`` steps).
+    accumulate: the mean gradient of so many batches makes one update (`optax.MultiSteps`); each batch is a step here, and schedules
+        of the optimiser count updates. It is that mean which is clipped; ``grad_norm`` and ``clipped`` are of each batch.
+    average: the params that are validated, kept and returned are a moving average over updates with this decay, such as 0.999
+        (as `optax.ema`); training goes on from the last ones, in ``state``. None: they are the last ones.
     out: a folder for ``metrics.jsonl`` and ``checkpoints/``, written every ``checkpoint_every`` steps (as
         ``validate_every`` if None), at the end, and when Ctrl-C, SIGTERM or SIGHUP ends the run after the step at hand.
     resume: go on from the newest checkpoint in ``out``. Parameters and metrics then equal those of a run never
@@ -248,13 +258,22 @@ def fit(
     ('steps', True)
     """
     plan = _Plan(
-        steps, log_every, validate_every, checkpoint_every or validate_every, patience, max_skipped, keep, clip
+        steps,
+        log_every,
+        validate_every,
+        checkpoint_every or validate_every,
+        patience,
+        max_skipped,
+        keep,
+        clip,
+        accumulate,
     )
     plan.check()
     _check_processes(mesh, background, plan)
     batches = by_step(batches)
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
+    optimizer, clip = around(optimizer, clip, accumulate, average)
     advance = make_step(loss_fn, optimizer, clip=clip, **split)
     with Interrupt() as interrupt, contextlib.ExitStack() as held:
         options = dict(keep=keep, keep_best=keep_best, background=background)
@@ -266,7 +285,7 @@ def fit(
                 run, plan, lambda at: advance(run.state, batches(at), key), validate, interrupt, bar
             )
     state = unplaced(run.state)
-    best = state.params if run.best_step is None else run.best
+    best = params_of(state) if run.best_step is None else run.best
     return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss, signal)
 
 

@@ -15,7 +15,7 @@ from rnnjax._jax import Unsupported
 from rnnjax.train.parts import gradient_in_parts, spec
 from rnnjax.train.states import Unprovable
 
-Gradient = Callable[[Any, Any, Any, Any], tuple[jax.Array, Any, Any]]
+Gradient = Callable[[Any, Any, Any, Any], tuple[jax.Array, Any, Any, Any]]
 WHOLE = -1  # in place of the axis of an array that is not split
 
 
@@ -168,13 +168,29 @@ def is_key(x: Any) -> bool:
 
 
 def plain_gradient(loss_fn: Callable) -> Gradient:
-    """``(loss, carry, gradient for params)`` of ``loss_fn(params, carry, batch, key) -> (carry, loss)``."""
+    """``(loss, carry, gradient for params, metrics)`` of ``loss_fn(params, carry, batch, key) -> (carry, loss[, metrics])``."""
 
-    def gradient(params: Any, carry: Any, batch: Any, key: Any) -> tuple[jax.Array, Any, Any]:
-        (loss, carry), grads = jax.value_and_grad(lambda p: loss_fn(p, carry, batch, key)[::-1], has_aux=True)(params)
-        return loss, carry, grads
+    def gradient(params: Any, carry: Any, batch: Any, key: Any) -> tuple[jax.Array, Any, Any, Any]:
+        def objective(params: Any) -> tuple[jax.Array, tuple[Any, Any]]:
+            carried, loss, *metrics = loss_fn(params, carry, batch, key)
+            return loss, (carried, metrics[0] if metrics else {})
+
+        (loss, (carried, metrics)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return loss, carried, grads, metrics
 
     return gradient
+
+
+def _alone(loss_fn: Callable) -> Callable:
+    """``loss_fn``, which raises Unprovable when it is traced if it has metrics beside the loss."""
+
+    def loss(*args: Any) -> Any:
+        out = loss_fn(*args)
+        if len(out) == 3:
+            raise Unprovable("it has metrics beside the loss")
+        return out
+
+    return loss
 
 
 class Placed:
@@ -216,16 +232,16 @@ class Placed:
         layout = self._layout
         return layout.whole(state)._replace(carry=layout.shardings(layout.carry(state.carry)))
 
-    def _gradient(self, params: Any, carry: Any, batch: Any, key: Any) -> tuple[jax.Array, Any, Any]:
+    def _gradient(self, params: Any, carry: Any, batch: Any, key: Any) -> tuple[jax.Array, Any, Any, Any]:
         layout, none = self._layout, lambda tree: jax.tree.map(lambda _: WHOLE, tree)
         args = (params, carry, batch, key)
         axes = (none(params), layout.carry(carry), layout.batch(batch), none(key))
         try:
             if layout.parts == 1:
                 raise Unprovable("there is one")
-            out = gradient_in_parts(self._loss_fn, layout.mesh, args, axes)
+            out = gradient_in_parts(_alone(self._loss_fn), layout.mesh, args, axes)
         except (Unprovable, Unsupported) as why:
             self.placement = f"partitioned by XLA over {layout.parts} devices: {why}"
             return plain_gradient(self._loss_fn)(*args)
         self.placement = f"each of {layout.parts} devices has its own rows; one sum over devices"
-        return out
+        return *out, {}

@@ -36,7 +36,7 @@ class Progress:
 
 def _newest(line: dict[str, Any]) -> tuple[str, str]:
     """The unit and the number of a metrics line, the most telling one first."""
-    for name in ("bits_per_char", "mse", "loss"):
+    for name in ("bits_per_char", "mse", "accuracy", "loss"):
         if line.get(name) is not None:
             return name.replace("_", " "), f"{line[name]:.3f}"
     return "loss", "not finite"

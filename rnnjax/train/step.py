@@ -13,7 +13,18 @@ from jax.sharding import Mesh
 
 from rnnjax.train.placement import Gradient, Layout, Placed, plain_gradient
 
-LossFn = Callable[[Any, Any, Any, Any], tuple[Any, jax.Array]]  # (params, carry, batch, key) -> (carry, loss)
+TAKEN = (
+    "step",
+    "split",
+    "loss",
+    "grad_norm",
+    "clipped",
+    "skipped",
+    "seconds",
+    "kept",
+)  # what a metrics line has anyway
+# (params, carry, batch, key) -> (carry, loss) or (carry, loss, metrics)
+LossFn = Callable[[Any, Any, Any, Any], tuple[Any, jax.Array] | tuple[Any, jax.Array, dict[str, Any]]]
 
 
 class TrainState(NamedTuple):
@@ -28,11 +39,12 @@ class TrainState(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What one step saw: its loss, the norm of the whole gradient before clipping, and whether it was skipped."""
+    """What one step saw: its loss, the norm of the whole gradient before clipping, whether it was skipped, and the loss's metrics."""
 
     loss: jax.Array
     grad_norm: jax.Array
     skipped: jax.Array
+    metrics: dict[str, jax.Array] = {}
 
 
 def start(params: Any, optimizer: optax.GradientTransformation, carry: Any = None) -> TrainState:
@@ -61,7 +73,8 @@ def make_step(
 ) -> Callable[..., tuple[TrainState, Report]]:
     """A compiled ``step(state, batch, key=None) -> (state, report)``; ``state`` comes from `start` and is given away.
 
-    loss_fn: ``(params, carry, batch, key) -> (carry, loss)``. The carry it returns is handed to the next step without
+    loss_fn: ``(params, carry, batch, key) -> (carry, loss)``, or ``(carry, loss, metrics)`` with a dict of scalars that are told
+        beside the loss and not learned from. The carry it returns is handed to the next step without
         its gradient: truncated back-propagation through time over a stream. Without one, see `stateless`. ``key`` is
         the given one folded with the step number, so that it depends on nothing else, or None.
     optimizer: any of optax; those that want more than the gradient (``reduce_on_plateau``, ``polyak_sgd``, ``lbfgs``) are told the
@@ -101,7 +114,7 @@ def make_step(
     def stepper(gradient: Gradient) -> Callable[..., tuple[TrainState, Report]]:
         def step(state: TrainState, batch: Any, key: jax.Array | None = None) -> tuple[TrainState, Report]:
             noise = None if key is None else jax.random.fold_in(key, state.step)
-            loss, carry, grads = gradient(state.params, state.carry, batch, noise)
+            loss, carry, grads, metrics = gradient(state.params, state.carry, batch, noise)
             carry = jax.lax.stop_gradient(carry)
             _check_carry(state.carry, carry)
             norm = optax.tree.norm(grads)
@@ -116,7 +129,9 @@ def make_step(
             bad = ~(jnp.isfinite(loss) & jnp.isfinite(norm))
             params, opt_state, carry = jax.tree.map(partial(jnp.where, bad), tuple(state[:3]), new)
             skipped, in_a_row = state.skipped + bad.astype(jnp.int32), jnp.where(bad, state.skipped_in_a_row + 1, 0)
-            return TrainState(params, opt_state, carry, state.step + 1, skipped, in_a_row), Report(loss, norm, bad)
+            return TrainState(params, opt_state, carry, state.step + 1, skipped, in_a_row), Report(
+                loss, norm, bad, metrics
+            )
 
         return step
 
@@ -129,20 +144,33 @@ def _checked(loss_fn: LossFn) -> LossFn:
     """``loss_fn``, which must return a carry and a scalar."""
 
     @wraps(loss_fn)
-    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
+    def loss(params: Any, carry: Any, batch: Any, key: Any) -> Any:
         out = loss_fn(params, carry, batch, key)
-        if not (isinstance(out, tuple) and len(out) == 2):
+        if not (isinstance(out, tuple) and len(out) in (2, 3)):
             raise TypeError(
-                f"make_step: loss_fn must return (carry, loss), got {type(out).__name__}; return the carry to go on with, or None, "
+                f"make_step: loss_fn must return (carry, loss) or (carry, loss, metrics), got {type(out).__name__}; "
+                "return the carry to go on with, or None, "
                 "before the loss, or use stateless(loss) for a loss(params, batch) without a carry"
             )
         if jnp.shape(out[1]) != ():
             raise TypeError(
                 f"make_step: loss_fn must return (carry, loss) with a scalar loss, got shape {jnp.shape(out[1])}; take its mean"
             )
+        _check_metrics(out[2] if len(out) == 3 else {})
         return out
 
     return loss
+
+
+def _check_metrics(metrics: Any) -> None:
+    if not isinstance(metrics, dict):
+        raise TypeError(f"make_step: metrics must be a dict of scalars by name, got {type(metrics).__name__}")
+    for name, value in metrics.items():
+        if jnp.shape(value) != () or not isinstance(name, str) or name in TAKEN:
+            raise TypeError(
+                f"make_step: metrics must be scalars under names of their own (not {', '.join(TAKEN)}), got {name!r} of shape "
+                f"{jnp.shape(value)}"
+            )
 
 
 def memory(step: Callable, state: TrainState, batch: Any, key: jax.Array | None = None) -> int:
