@@ -1,4 +1,4 @@
-"""The command ``rnnjax``: train, sample, eval, export, tasks, bench."""
+"""The command ``rnnjax``: train, sample, predict, eval, export, tasks, bench."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ EXAMPLES = """examples:
   rnnjax train                             a model of Python's manual, a minute
   rnnjax train --data book.txt --cell gru  the same on your text
   rnnjax train --data prices.csv           forecast its columns, one step ahead
+  rnnjax train --data reviews.csv --text review --label mood
+                                           learn the classes of a column
   rnnjax train --task addition             a recipe; rnnjax tasks lists them
   rnnjax sample rnnjax-runs/python-docs-lstm-1 --prompt "The "
   rnnjax eval rnnjax-runs/python-docs-lstm-1
@@ -33,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
-    from rnnjax.cli import bench, evaluate, export, sample, settings, tasks, train
+    from rnnjax.cli import bench, evaluate, export, predict, sample, settings, tasks, train
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -47,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
     into = command("train", train, "train on a text or a table, by default on Python's own documentation")
     settings.add_arguments(into)
-    into.add_argument(
+    this_run = into.add_argument_group("this run")
+    this_run.add_argument(
         "--devices",
         type=settings.count,
         metavar="N",
@@ -55,15 +58,16 @@ def parser() -> argparse.ArgumentParser:
         "By default all cores where that is faster, and one accelerator where there is one; a run goes on with as many "
         "as it began",
     )
-    into.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
-    into.add_argument(
+    this_run.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
+    this_run.add_argument(
         "--resume",
         action="store_true",
         help="go on with the run in --out; only --steps and --patience may be given anew",
     )
-    into.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    tasks.add_train_arguments(into)
+    this_run.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    tasks.add_train_arguments(into.add_argument_group("recipes"))
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
+    predict.add_arguments(command("predict", predict, "say the class of each sequence in a file"))
     evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
     tasks.add_arguments(command("tasks", tasks, "list the recipes for `train --task`, and what they reach"))
     export.add_arguments(

@@ -22,6 +22,10 @@ FORMATS = {"onnx": "model.onnx", "safetensors": "model.safetensors", "stablehlo"
 def run(args: argparse.Namespace) -> int:
     """Writes the file (of StableHLO a folder) and says what is in it."""
     loaded = load(Path(args.folder))
+    if "classes" in loaded.memory and args.to != "safetensors":
+        raise BadInput(
+            f"{args.folder} tells classes apart, which is written as safetensors only; use it by rnnjax predict {args.folder} FILE"
+        )
     path = Path(args.out or Path(args.folder) / FORMATS[args.to])
     if args.carry and args.to != "onnx":
         raise BadInput(f"--carry is for --to onnx; --to {args.to} has what it needs to go on from a carry")

@@ -10,17 +10,20 @@ from typing import Any
 
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import NAMES, Settings
+from rnnjax.data.files import STANDARD_INPUT, standard_input
 from rnnjax.train.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
+CONFUSION, PIPED = "confusion.png", "standard-input"
 TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
 EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
-OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, TASK, RESULT} | EXPORTS
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT} | EXPORTS
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
     """The first free ``rnnjax-runs/<data>-<cell>-<n>``."""
-    name = f"{'python-docs' if settings.data is None else Path(settings.data).stem}-{settings.cell.lower()}"
+    stems = ["stdin" if file == STANDARD_INPUT else Path(file).stem for file in settings.files] or ["python-docs"]
+    name = f"{stems[0]}{f'-and-{len(stems) - 1}-more' * (len(stems) > 1)}-{settings.cell.lower()}"
     n = 1
     while (Path(root) / f"{name}-{n}").exists():
         n += 1
@@ -59,9 +62,21 @@ def make_folder(folder: Path, config: dict[str, Any]) -> None:
         for name in OURS:
             path = folder / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if STANDARD_INPUT in as_files(config["settings"]["data"]):
+            (folder / PIPED).write_bytes(standard_input())
         write_config(folder, config)
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; give another folder by --out") from None
+
+
+def as_files(data: Any) -> list[str]:
+    """The data of settings as a list of paths."""
+    return [] if data is None else [data] if isinstance(data, str) else list(data)
+
+
+def as_data(files: list[str]) -> Any:
+    """A list of paths as settings have it: None, one, or several."""
+    return tuple(files) if len(files) > 1 else files[0] if files else None
 
 
 def steps_done(folder: Path) -> int:
@@ -72,7 +87,9 @@ def steps_done(folder: Path) -> int:
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """``config.json``, there whole or not at all."""
-    beside = folder / (CONFIG + ".new")
+    beside, settings = folder / (CONFIG + ".new"), config["settings"]
+    back = [STANDARD_INPUT if file == str(folder / PIPED) else file for file in as_files(settings["data"])]
+    config = config | {"settings": settings | {"data": as_data(back)}}
     try:
         beside.write_text(json.dumps(config, indent=2) + "\n")
         os.replace(beside, folder / CONFIG)
@@ -89,6 +106,8 @@ def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
         raise BadInput(f"{folder} holds no run (no {CONFIG}); give the folder that `rnnjax train` wrote")
     try:
         config = json.loads(path.read_text())
-        return Settings(**{name: config["settings"][name] for name in NAMES if name in config["settings"]}), config
+        known = {name: config["settings"][name] for name in NAMES if name in config["settings"]}
+        files = [str(folder / PIPED) if file == STANDARD_INPUT else file for file in as_files(known["data"])]
+        return Settings(**known | {"data": as_data(files)}), config
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} cannot be read as the settings of a run ({error}); was it edited?") from None

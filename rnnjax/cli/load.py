@@ -14,6 +14,19 @@ from rnnjax.cli.settings import Settings, build
 from rnnjax.train import Checkpoints
 
 
+def network(settings: Settings, memory: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+    """The network of a run, and the shape of one step's input. Raises: BadInput for runs of versions that saw data otherwise."""
+    if "classes" in memory:
+        from rnnjax.cli.labels import Seen
+
+        seen = Seen.of(memory)
+        return seen.network(settings), seen.example(1)
+    if "symbols" not in memory and "inputs" not in memory:
+        raise BadInput(f"{folder} was trained by an older version, which saw a table otherwise; train it anew")
+    outputs = len(memory.get("symbols") or memory["columns"])
+    return build(settings, outputs), jax.ShapeDtypeStruct((1, memory.get("inputs", outputs)), jnp.float32)
+
+
 class Loaded(NamedTuple):
     """The run of a folder: its best parameters, the step and held-out loss they had, and what it knows of the data."""
 
@@ -30,11 +43,13 @@ def load(folder: Path) -> Loaded:
     """Raises: BadInput if there is no run, no checkpoint yet, or a checkpoint of another shape."""
     settings, config = folders.read_config(folder)
     memory = config["memory"]
-    if "symbols" not in memory and "inputs" not in memory:
-        raise BadInput(f"{folder} was trained by an older version, which saw a table otherwise; train it anew")
-    outputs = len(memory.get("symbols") or memory["columns"])
-    cell, features = build(settings, outputs), memory.get("inputs", outputs)
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros((1, features))))
+    try:
+        cell, example = network(settings, memory, folder)
+    except (KeyError, TypeError) as error:
+        raise BadInput(
+            f"{folder / folders.CONFIG} does not say what the network saw ({error}); was it edited?"
+        ) from None
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros(example.shape, example.dtype)))
     if not (folder / folders.CHECKPOINTS).is_dir():
         raise BadInput(f"{folder} has no checkpoint yet; train it first: rnnjax train --out {folder} --resume")
     checkpoints = Checkpoints(folder / folders.CHECKPOINTS)

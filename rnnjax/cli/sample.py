@@ -23,6 +23,10 @@ from rnnjax.data import Vocabulary, written
 def run(args: argparse.Namespace) -> int:
     """Streams a text to standard output, or prints rows as CSV."""
     loaded = load(Path(args.folder))
+    if "classes" in loaded.memory:
+        raise BadInput(
+            f"{args.folder} tells classes apart and writes nothing; use it by rnnjax predict {args.folder} FILE"
+        )
     if "symbols" in loaded.memory:
         options = {"temperature": args.temperature, "top_k": args.top_k, "seed": args.seed}
         length = 500 if args.length is None else args.length

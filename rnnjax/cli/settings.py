@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+import jax.numpy as jnp
 
 import rnnjax as rj
 from rnnjax.cli.errors import BadInput
@@ -16,13 +19,17 @@ from rnnjax.data import DataError, beginning, looks_like_table
 class Settings:
     """Everything that decides the numbers of a run; ``data`` None is Python's documentation. Defaults: a text."""
 
-    data: str | None = None
+    data: str | tuple[str, ...] | None = None
     sep: str | None = None
     encoding: str | None = None
     header: bool | None = None
     thousands: str | None = None
     percent: bool = False
     currency: bool = False
+    text: str | None = None
+    series: str | None = None
+    label: str | None = None
+    held_out: float = 0.1
     cell: str = "lstm"
     hidden: int = 256
     layers: int = 1
@@ -35,25 +42,53 @@ class Settings:
     patience: int = 5
     validate_every: int = 100
     seed: int = 0
+    bf16: bool = False
+    init_from: str | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Settings:
         """Those that were given; the others as suits the data."""
         given = {name: value for name, value in given.items() if value is not None}
         settings = cls(**given)
-        return cls(**TABLE_DEFAULTS | given) if settings.is_table else settings
+        defaults = LABEL_DEFAULTS if settings.is_labelled else TABLE_DEFAULTS if settings.is_table else {}
+        return cls(**defaults | given)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of the data."""
+        return () if self.data is None else (self.data,) if isinstance(self.data, str) else tuple(self.data)
+
+    @property
+    def file(self) -> str:
+        """The path of a table. Raises: BadInput if there are several."""
+        if len(self.files) != 1:
+            raise BadInput(
+                f"a table is one file, got {len(self.files)} ({', '.join(self.files)}); several are for texts"
+            )
+        return self.files[0]
+
+    @property
+    def precision(self) -> dict[str, Any]:
+        """How products are computed, for `rnnjax.unroll`."""
+        return {"matmul_dtype": jnp.bfloat16} if self.bf16 else {}
+
+    @property
+    def is_labelled(self) -> bool:
+        """Whether classes of sequences are learned."""
+        return any(name is not None for name in (self.text, self.series, self.label))
 
     @property
     def is_table(self) -> bool:
-        """Whether the data are read as a table of numbers rather than as a text."""
+        """Whether the data are read as a table of numbers to forecast rather than as a text."""
         said = self.sep or self.header is not None or self.thousands or self.percent or self.currency
-        return self.data is not None and bool(said or is_table(self.data))
+        return bool(self.files) and not self.is_labelled and bool(said or any(map(is_table, self.files)))
 
     def asdict(self) -> dict[str, Any]:
         return asdict(self)
 
 
 TABLE_DEFAULTS: dict[str, Any] = {"hidden": 64, "steps": 1000, "time": 48, "rate": 2e-3}
+LABEL_DEFAULTS: dict[str, Any] = {"hidden": 64, "batch": 32, "time": 400, "rate": 2e-3, "dropout": 0.3}
 NAMES = tuple(f.name for f in fields(Settings))
 
 
@@ -93,43 +128,65 @@ def build(settings: Settings, outputs: int) -> Any:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``rnnjax train`` that are settings. They default to None, so that what was given can be told apart."""
-    text = Settings()
-
-    def flag(name: str, kind: Any, metavar: str, what: str) -> None:
-        other = TABLE_DEFAULTS.get(name)
-        default = f" (default {getattr(text, name)}{'' if other is None else f', for a CSV file {other}'})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=what + default)
-
-    parser.add_argument(
+    data, tables, labels, network, training = (
+        parser.add_argument_group(title).add_argument
+        for title in ("data", "tables", "labelled sequences, in a table", "network", "training")
+    )
+    data(
         "--data",
         metavar="FILE",
-        help="a text, or a .csv file whose numeric columns are forecast one step ahead; .gz too "
-        "(default: Python's own documentation, from the standard library)",
+        nargs="+",
+        help="a text or several, or a .csv file whose numeric columns are forecast one step ahead; .gz too; - for standard "
+        "input (default: Python's own documentation, from the standard library)",
     )
-    parser.add_argument("--encoding", metavar="NAME", help="of --data (default: UTF-8, or UTF-16 by its mark)")
-    parser.add_argument(
-        "--sep", metavar="X", help="what separates the cells of a table: , ; tab space (default: found)"
-    )
-    parser.add_argument(
+    data("--encoding", metavar="NAME", help="of --data (default: UTF-8, or UTF-16 by its mark)")
+    held = "share of the data that is held out to measure on: the end, or that of each class"
+    _flag(data, "held_out", held_share, "X", held)
+    tables("--sep", metavar="X", help="what separates the cells: , ; tab space (default: found)")
+    tables(
         "--header",
         action=argparse.BooleanOptionalAction,
-        help="whether the first row of a table names the columns (default: if a cell of it is no number, or all are years)",
+        help="whether the first row names the columns (default: if a cell of it is no number, or all are years)",
     )
-    parser.add_argument("--thousands", metavar="X", help="what stands between groups of digits: , . ' or a blank")
+    tables("--thousands", metavar="X", help="what stands between groups of digits: , . ' or a blank")
     for name, what in {"percent": "12 %% reads as 12", "currency": "signs and codes are taken off, ($5) is -5"}.items():
-        parser.add_argument(f"--{name}", action="store_true", default=None, help=f"in a table {what}")
-    flag("cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
-    flag("hidden", count, "N", "features of each layer")
-    flag("layers", count, "N", "layers")
-    flag("steps", count, "N", "optimisation steps")
-    flag("batch", count, "N", "streams read side by side")
-    flag("time", count, "N", "steps of back-propagation through time")
-    flag("rate", positive, "X", "peak learning rate; a short warm-up, then a cosine down to a hundredth")
-    flag("dropout", share, "X", "dropout on the output of each layer, in [0, 1)")
-    flag("clip", positive, "X", "norm to which larger gradients are clipped")
-    flag("patience", count, "N", "stop after so many validations without a better one")
-    flag("validate_every", count, "N", "steps between validations, each of which saves a checkpoint")
-    flag("seed", natural, "N", "seed of the parameters, the order of the data and the noise")
+        tables(f"--{name}", action="store_true", default=None, help=what)
+    labels("--label", metavar="COLUMN", help="learn the classes in this column; --text or --series says of what")
+    labels("--text", metavar="COLUMN", help="each row holds a text, in this column")
+    labels(
+        "--series",
+        metavar="COLUMN",
+        help="each row holds one step of a sequence of numbers, and this column says of which sequence",
+    )
+    _flag(network, "cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
+    _flag(network, "hidden", count, "N", "features of each layer")
+    _flag(network, "layers", count, "N", "layers")
+    _flag(network, "dropout", share, "X", "dropout on the output of each layer, in [0, 1)")
+    network(
+        "--init-from",
+        metavar="DIR",
+        help="begin with the network of the run in DIR, on other data; what it does not know of them starts fresh",
+    )
+    _flag(training, "steps", count, "N", "optimisation steps")
+    _flag(training, "batch", count, "N", "streams, or labelled sequences, read side by side")
+    _flag(
+        training, "time", count, "N", "steps of back-propagation through time; for labels, how far a sequence is read"
+    )
+    _flag(training, "rate", positive, "X", "peak learning rate; a short warm-up, then a cosine down to a hundredth")
+    _flag(training, "clip", positive, "X", "norm to which larger gradients are clipped")
+    _flag(training, "patience", count, "N", "stop after so many validations without a better one")
+    _flag(training, "validate_every", count, "N", "steps between validations, each of which saves a checkpoint")
+    _flag(training, "seed", natural, "N", "seed of the parameters, the order of the data and the noise")
+    bf16 = "multiply in bfloat16, add in float32: faster on accelerators"
+    training("--bf16", action="store_true", default=None, help=bf16)
+
+
+def _flag(add: Callable[..., Any], name: str, kind: Any, metavar: str, what: str) -> None:
+    """A flag with its defaults: for a text, and where others are better for tables or labels."""
+    others = {"to forecast": TABLE_DEFAULTS.get(name), "for labels": LABEL_DEFAULTS.get(name)}
+    more = "".join(f", {what} {value}" for what, value in others.items() if value is not None)
+    default = f" (default {getattr(Settings(), name)}{more})"
+    add(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=what + default)
 
 
 def count(text: str) -> int:
@@ -160,6 +217,11 @@ def positive(text: str) -> float:
 def share(text: str) -> float:
     """A number in [0, 1)."""
     return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def held_share(text: str) -> float:
+    """A number above 0, of at most a half."""
+    return _number(text, lambda value: 0 < value <= 0.5, "a number above 0, of at most 0.5")
 
 
 def _number(text: str, good: Any, what: str) -> float:

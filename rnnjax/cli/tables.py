@@ -10,7 +10,7 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli.settings import Settings, build
-from rnnjax.cli.work import Task, batches_of, mean_loss, validation
+from rnnjax.cli.work import Task, batches_of, last_part, mean_loss, validation
 from rnnjax.data import DataError, Table, read_csv, season_of
 
 FAR = 1e15  # standard deviations: further than that a squared error is no number of float32
@@ -86,17 +86,17 @@ def carried(level: np.ndarray, missing: np.ndarray) -> np.ndarray:
 def read_table(settings: Settings) -> Table:
     """The table of a run."""
     names = ("sep", "encoding", "header", "thousands", "percent", "currency")
-    return read_csv(str(settings.data), **{name: getattr(settings, name) for name in names})
+    return read_csv(settings.file, **{name: getattr(settings, name) for name in names})
 
 
 def table_task(settings: Settings) -> Task:
-    """Predict the next row; the last tenth of the rows is held out.
+    """Predict the next row; the last rows are held out.
 
     The network predicts the change from the row before, in units of the usual change: one that says nothing is persistence.
     Loss: squared error of the standardised columns, averaged over what is not missing, in units of the mean squared change.
     """
     table = read_table(settings)
-    first = len(table.values) - max(1, len(table.values) // 10)
+    first = len(table.values) - max(1, int(len(table.values) * settings.held_out))
     series = scaled(table, first)
     columns = len(table.names)
     weight = series.step**2 / np.mean(series.step**2)
@@ -107,7 +107,7 @@ def table_task(settings: Settings) -> Task:
     masked = bool(series.missing.any())
 
     def per_step(params, carry, window, key=None):
-        carry, change = rj.unroll(cell, params, window[:-1], carry=carry, key=key)
+        carry, change = rj.unroll(cell, params, window[:-1], carry=carry, key=key, **settings.precision)
         squares = (change - window[1:, ..., columns : 2 * columns]) ** 2 * jnp.asarray(weight, jnp.float32)
         if not masked:
             return carry, jnp.mean(squares, -1), None
@@ -137,6 +137,7 @@ def table_task(settings: Settings) -> Task:
             "recent": inputs[-512:].tolist(),
             "last": series.level[-1].tolist(),
         },
+        held=last_part(settings.held_out),
         fingerprint=table.fingerprint,
         remarks=table.remarks,
     )

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as JSON, for programs")
 
 
-def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+def add_train_arguments(parser: argparse._ArgumentGroup) -> None:
     """The flags of ``rnnjax train`` that are for tasks."""
     parser.add_argument("--task", metavar="NAME", help="a recipe in place of --data; `rnnjax tasks` lists them")
     parser.add_argument("--full", action="store_true", help="with --task: the long run, in place of some minutes")

@@ -13,8 +13,12 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli.settings import Settings, build
-from rnnjax.cli.work import Task, batches_of, mean_loss, validation
-from rnnjax.data import Vocabulary, python_documentation, read_text
+from rnnjax.cli.work import Task, batches_of, last_part, mean_loss, validation
+from rnnjax.data import DataError, Vocabulary, python_documentation, read_text
+from rnnjax.data.files import called
+
+SHORTEST = 300  # characters of a text
+BOUND = 65_536  # characters that a validation during training measures at most, evenly spread; the whole is measured at the end
 
 
 def encode_inputs(tokens: Any, symbols: int) -> jax.Array:
@@ -26,33 +30,67 @@ def encode_inputs(tokens: Any, symbols: int) -> jax.Array:
 
 
 def text_task(settings: Settings) -> Task:
-    """Predict the next character; the last tenth of the text is held out. Loss: cross-entropy in nats."""
-    text = python_documentation() if settings.data is None else read_text(settings.data, encoding=settings.encoding)
+    """Predict the next character; the end of the text is held out. Loss: cross-entropy in nats."""
+    known, held = parted(read_texts(settings), settings.held_out)
+    text, first = known + held, len(known)
     vocabulary = Vocabulary.of(text)
-    tokens, first = vocabulary.encode(text), len(text) - len(text) // 10
+    tokens = vocabulary.encode(text)
     cell, symbols = build(settings, len(vocabulary)), len(vocabulary)
     example = jax.ShapeDtypeStruct((settings.batch, symbols), jnp.float32)
 
     def per_step(params, carry, window, key=None):
-        carry, logits = rj.unroll(cell, params, encode_inputs(window[:-1], symbols), carry=carry, key=key)
+        carry, logits = rj.unroll(
+            cell, params, encode_inputs(window[:-1], symbols), carry=carry, key=key, **settings.precision
+        )
         return carry, rj.losses.softmax_cross_entropy(logits, window[1:]), None
 
-    name = "Python's documentation" if settings.data is None else settings.data
     batches, time = batches_of(tokens[:first], settings)
     return Task(
-        title=f"character language model of {name}: {len(text):,} characters, {symbols} symbols",
+        title=f"character language model of {name_of(settings)}: {len(text):,} characters, {symbols} symbols",
         unit="bits_per_char",
         cell=cell,
         example=example,
         time=time,
         loss_fn=mean_loss(cell, per_step, example),
         batches=batches,
-        validate=validation(cell, per_step, tokens, first, batch=16, example=example),
+        validate=validation(cell, per_step, tokens, first, 16, example, BOUND),
+        whole=validation(cell, per_step, tokens, first, 16, example) if len(held) > BOUND else None,
         derive=lambda loss: {"bits_per_char": loss / math.log(2)},
-        baselines=lambda: text_baselines(text[:first], text[first:], vocabulary),
+        baselines=lambda: text_baselines(known, held, vocabulary),
         memory={"symbols": vocabulary.symbols},
+        held=last_part(settings.held_out) + " of each" * (len(settings.files) > 1),
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
     )
+
+
+def read_texts(settings: Settings) -> list[str]:
+    """The texts of a run, each ended by a line break where another follows. Raises: DataError if they are too short together."""
+    if not settings.files:
+        return [python_documentation()]
+    shortest = SHORTEST if len(settings.files) == 1 else 1
+    texts = [read_text(path, shortest, settings.encoding) for path in settings.files]
+    if sum(map(len, texts)) < SHORTEST:
+        raise DataError(
+            f"{', '.join(settings.files)} are too short: they have {sum(map(len, texts))} characters together, at least "
+            f"{SHORTEST} are needed"
+        )
+    return [text if text.endswith("\n") else text + "\n" for text in texts[:-1]] + texts[-1:]
+
+
+def parted(texts: list[str], share: float) -> tuple[str, str]:
+    """The beginnings of all texts, and their ends, which are this share of each.
+
+    >>> parted(["abcd", "123456"], 0.5)
+    ('ab123', 'cd456')
+    """
+    cuts = [len(text) - int(len(text) * share) for text in texts]
+    return "".join(t[:cut] for t, cut in zip(texts, cuts)), "".join(t[cut:] for t, cut in zip(texts, cuts))
+
+
+def name_of(settings: Settings) -> str:
+    """What the text is called."""
+    names = [called(path) for path in settings.files] or ["Python's documentation"]
+    return ", ".join(names[:3]) + f" and {len(names) - 3} more" * (len(names) > 3)
 
 
 def text_baselines(known: str, held: str, vocabulary: Vocabulary) -> dict[str, float]:

@@ -17,13 +17,16 @@ import optax
 import rnnjax as rj
 from rnnjax.cli import folder as folders
 from rnnjax.cli import tasks
+from rnnjax.cli.adopt import adopted, taken_over
 from rnnjax.cli.devices import Devices, choose
 from rnnjax.cli.errors import BadInput
-from rnnjax.cli.picture import draw_losses
+from rnnjax.cli.picture import confusion_table, draw_confusion, draw_losses
 from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
-from rnnjax.cli.work import BATCH_AXIS, Task, make_task
+from rnnjax.cli.work import Task, make_task
+from rnnjax.data.files import STANDARD_INPUT
 from rnnjax.train.lock import LOCK
+from rnnjax.train.metrics import Metrics
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,25 +38,29 @@ def run(args: argparse.Namespace) -> int:
     settings, out = (resumed if args.resume else begun)(args)
     devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
     task = make_task(settings)
-    start = beginning(settings, task)
+    start, begins = beginning(settings, task, going_on=args.resume and folders.steps_done(out) > 0)
     with folders.held(out):
-        return run_in(out, args, settings, task, start, devices)
+        return run_in(out, args, settings, task._replace(remarks=task.remarks + begins), start, devices)
 
 
 def run_in(
     out: Path, args: argparse.Namespace, settings: Settings, task: Task, start: tuple[Any, ...], devices: Devices
 ) -> int:
     """`run` in a folder that is this process's alone."""
+    notice = ""
     if args.resume:
-        check_same_data(task, folders.read_config(out)[1], out)
+        before, config = folders.read_config(out)
+        check_same_data(task, config, out)
+        notice = moved_schedule(before, settings, folders.steps_done(out))
         folders.write_config(out, config_of(settings, task, devices.count))  # --steps may be new
     else:
         folders.check_new(out, args.overwrite)  # another run may have begun there meanwhile
         folders.make_folder(out, config_of(settings, task, devices.count))
     print(task.title)
-    for remark in task.remarks:
+    for remark in (*task.remarks, *filter(None, [notice])):
         print(remark)
-    print(f"{task.cell}: {settings.steps} steps, each on {settings.batch} windows of {task.time}, on {devices}")
+    each = task.each or f"{settings.batch} windows of {task.time}"
+    print(f"{task.cell}: {settings.steps} steps, each on {each}, on {devices}")
     if devices.remark:
         print(devices.remark)
     print(f"writing to {out}", flush=True)
@@ -65,6 +72,7 @@ def run_in(
                 f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume"
             )
         return 128 + result.signal
+    result = measured_whole(task, result, out)
     tell(task, result, out, settings)
     return 0
 
@@ -90,14 +98,17 @@ def train(
         out=out,
         resume=resume,
         mesh=devices.mesh,
-        batch_axis=BATCH_AXIS,
+        batch_axis=task.batch_axis,
         **options,
     )
 
 
-def beginning(settings: Settings, task: Task) -> tuple[Any, optax.GradientTransformation, Any, Any]:
-    """Parameters, optimiser, carry and key of the noise (None without dropout), from the seed alone.
+def beginning(
+    settings: Settings, task: Task, going_on: bool = False
+) -> tuple[tuple[Any, optax.GradientTransformation, Any, Any], tuple[str, ...]]:
+    """Parameters, optimiser, carry and key of the noise (None without dropout), and a sentence on where they come from.
 
+    From the seed alone, or from the run of ``--init-from``; ``going_on``: a checkpoint will take their place.
     Raises: BadInput if the cell cannot read one vector a step (images, say).
     """
     first, noise = jax.random.split(jax.random.key(settings.seed))
@@ -106,12 +117,41 @@ def beginning(settings: Settings, task: Task) -> tuple[Any, optax.GradientTransf
         params = task.cell.init(first, example)
     except (TypeError, ValueError) as error:
         raise BadInput(f"--cell {settings.cell} cannot be used on these data: {error}") from None
-    warm_up = max(1, settings.steps // 20)
-    rate = optax.warmup_cosine_decay_schedule(
-        0.0, settings.rate, warm_up, max(settings.steps, warm_up + 1), settings.rate / 100
-    )
+    said: tuple[str, ...] = ()
+    if settings.init_from is not None and not going_on:
+        params, sentence = adopted(params, task, settings)
+        said = (sentence,)
     carry = task.cell.initial_carry(params, example)
-    return params, optax.adamw(rate, b2=0.99, weight_decay=1e-4), carry, noise if settings.dropout else None
+    optimizer = optax.adamw(rate_of(settings), b2=0.99, weight_decay=1e-4)
+    return (params, optimizer, carry, noise if settings.dropout else None), said
+
+
+def rate_of(settings: Settings) -> optax.Schedule:
+    """The learning rate by step: a short warm-up, then a cosine down to a hundredth at the last."""
+    warm_up = max(1, settings.steps // 20)
+    last = max(settings.steps, warm_up + 1)
+    return optax.warmup_cosine_decay_schedule(0.0, settings.rate, warm_up, last, settings.rate / 100)
+
+
+def moved_schedule(before: Settings, now: Settings, done: int) -> str:
+    """What more steps do to the learning rate of a run that goes on; nothing where they are as before."""
+    if before.steps == now.steps or not done:
+        return ""
+    was, will = (float(rate_of(settings)(done)) for settings in (before, now))
+    return (
+        f"The learning rate falls over all steps: with {now.steps} in place of {before.steps} it is {will:.2g} after step {done}, "
+        f"where it was {was:.2g}"
+    )
+
+
+def measured_whole(task: Task, result: rj.train.Fit, out: Path) -> rj.train.Fit:
+    """The best parameters on all that is held out, where validations took a part of it: one more line of the metrics."""
+    if task.whole is None or result.best_step is None:
+        return result
+    line = {"step": result.best_step, "split": "valid", "whole": True} | task.measure(result.params)
+    metrics = Metrics.resume(out / folders.METRICS, len(result.history))
+    metrics.write(line | {"seconds": result.history[-1]["seconds"]})
+    return result._replace(history=metrics.history)
 
 
 def say(task: Task, line: dict[str, Any]) -> None:
@@ -128,7 +168,10 @@ def say(task: Task, line: dict[str, Any]) -> None:
 
 def begun(args: argparse.Namespace) -> tuple[Settings, Path]:
     """Settings and folder of a new run."""
-    settings = Settings.of(given(args))
+    asked = given(args)
+    if args.init_from is not None:
+        asked = taken_over(asked, asked["init_from"])
+    settings = Settings.of(asked)
     out = folders.fresh_folder(settings) if args.out is None else Path(args.out)
     folders.check_new(out, args.overwrite)
     return settings, out
@@ -172,9 +215,13 @@ def devices_before(args: argparse.Namespace, settings: Settings) -> int:
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings that stand on the command line; the data by their whole path, so that a run is found from anywhere."""
     found = {name: getattr(args, name) for name in NAMES if getattr(args, name) is not None}
-    if "://" in found.get("data", ""):
-        raise BadInput(f"--data reads files, nothing is downloaded; save {found['data']} to a file and give that")
-    return found | ({"data": str(Path(found["data"]).resolve())} if "data" in found else {})
+    files = found.pop("data", [])
+    address = next((file for file in files if "://" in file), None)
+    if address is not None:
+        raise BadInput(f"--data reads files, nothing is downloaded; save {address} to a file and give that")
+    whole = lambda file: file if file == STANDARD_INPUT or Path(file).is_fifo() else str(Path(file).resolve())
+    found |= {"init_from": whole(found["init_from"])} if "init_from" in found else {}
+    return found | ({"data": folders.as_data([whole(file) for file in files])} if files else {})
 
 
 def config_of(settings: Settings, task: Task, devices: int) -> dict[str, Any]:
@@ -204,10 +251,13 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     if "symbols" in task.memory:
         print("\nA sample:\n")
         write_sample(task.cell, result.params, task.memory, out / folders.SAMPLE, seed=settings.seed)
-    mine = task.derive(float("nan") if result.best_loss is None else result.best_loss)[task.unit]
+    mine = best_of(result, task.unit)
     drawn = draw_losses(result.history, task.unit, task.baselines(), out / folders.PLOT)
-    print(f"\n{task.unit.replace('_', ' ')} on the held-out last tenth (lower is better):\n")
-    print(comparison(task.baselines(), mine, f"this network (step {result.best_step})"))
+    which = "higher" if task.higher else "lower"
+    print(f"\n{task.unit.replace('_', ' ')} on {task.held} ({which} is better):\n")
+    print(comparison(task.baselines(), mine, f"this network (step {result.best_step})", task.higher))
+    if task.confusion is not None:
+        show_confusion(task, result.params, out / folders.CONFUSION)
     why = "no better for a while" if result.stopped == "converged" else "all steps done"
     skipped = int(result.state.skipped)
     print(f"\nStopped at step {int(result.state.step)}: {why}.")
@@ -218,12 +268,29 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
     where = shlex.quote(str(out))
     more = f"--patience {2 * settings.patience}" if result.stopped == "converged" else f"--steps {2 * settings.steps}"
-    print(f"Next:\n  rnnjax sample {where}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume {more}")
+    use = f"rnnjax predict {where} FILE" if task.confusion is not None else f"rnnjax sample {where}"
+    print(f"Next:\n  {use}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume {more}")
 
 
-def comparison(baselines: dict[str, float], mine: float, name: str) -> str:
+def best_of(result: rj.train.Fit, unit: str) -> float:
+    """The number of the best validation."""
+    lines = [line for line in result.history if line.get("split") == "valid" and line["step"] == result.best_step]
+    found = lines[-1].get(unit) if lines else None
+    return float("nan") if found is None else found
+
+
+def show_confusion(task: Task, params: Any, path: Path | None = None) -> None:
+    """What is told apart and what is mixed up, in letters and, at ``path``, as a picture."""
+    assert task.confusion is not None
+    counts, classes = task.confusion(params), task.memory["classes"]
+    print("\n" + confusion_table(counts, classes))
+    if path is not None:
+        draw_confusion(counts, classes, path)
+
+
+def comparison(baselines: dict[str, float], mine: float, name: str, higher: bool = False) -> str:
     """The baselines and the network, best last."""
-    rows = sorted([*baselines.items(), (name, mine)], key=lambda row: -row[1])
+    rows = sorted([*baselines.items(), (name, mine)], key=lambda row: row[1] if higher else -row[1])
     width = max(len(row[0]) for row in rows)
     shown = lambda value: f"{value:.4f}" if value >= 0.001 or not value > 0 else f"{value:.3g}"
     return "\n".join(f"  {who:<{width}}  {shown(value)}" for who, value in rows)

@@ -1,7 +1,8 @@
-"""What the command trains: a language model of characters, or a forecaster of the columns of a table."""
+"""What the command trains: a language model of characters, a forecaster of columns, or a classifier of sequences."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,9 +20,12 @@ BATCH_AXIS = {"window": 1, "fresh": 0}  # where the rows of a batch stand
 class Task(NamedTuple):
     """What `rnnjax.train.fit` needs, and what the user is told.
 
-    unit: the number of this task, ``"bits_per_char"`` or ``"mse"``; `derive` makes it of a loss.
+    unit: the number of this task: `derive` makes ``"bits_per_char"`` or ``"mse"`` of a loss, `validate` says ``"accuracy"``.
     example: one step's input as a ShapeDtypeStruct. memory: what sampling needs to know of the data.
     baselines: the same number for predictors that learn nothing, by name. remarks: sentences on the data.
+    higher: whether more of the unit is better. each: what a step is on. held: what is measured on.
+    whole: as validate, of all that is held out, where that measures a part.
+    confusion: of a classifier, counts ``[classes, classes]`` of what is and what it says, for the params.
     """
 
     title: str
@@ -31,12 +35,24 @@ class Task(NamedTuple):
     time: int
     loss_fn: LossFn
     batches: Callable[[int], Any]
-    validate: Callable[[Any], float]
+    validate: Callable[[Any], Any]
     derive: Callable[[float], dict[str, float]]
     baselines: Callable[[], dict[str, float]]
     memory: dict[str, Any]
     fingerprint: str
     remarks: tuple[str, ...] = ()
+    each: str = ""
+    held: str = ""
+    higher: bool = False
+    batch_axis: Any = BATCH_AXIS
+    confusion: Callable[[Any], np.ndarray] | None = None
+    whole: Callable[[Any], Any] | None = None
+
+    def measure(self, params: Any) -> dict[str, float]:
+        """What is found on all that is held out, with the numbers that follow from the loss."""
+        found = (self.whole or self.validate)(params)
+        found = found if isinstance(found, dict) else {"loss": found}
+        return found | self.derive(found["loss"])
 
 
 # A task's own part: (params, carry, window [T + 1, B, ...], key) -> (carry, losses [T, B], weights [T, B] or None for ones).
@@ -46,9 +62,20 @@ PerStep = Callable[..., tuple[Any, jax.Array, Any]]
 
 def make_task(settings: Settings) -> Task:
     """Reads the data and sets the task. Raises: DataError, BadInput."""
-    from rnnjax.cli import tables, texts
+    from rnnjax.cli import labels, tables, texts
 
+    if settings.is_labelled:
+        return labels.label_task(settings)
     return tables.table_task(settings) if settings.is_table else texts.text_task(settings)
+
+
+def last_part(share: float) -> str:
+    """What is held out of a series.
+
+    >>> last_part(0.1), last_part(0.25)
+    ('the held-out last tenth', 'the last 25 %, held out')
+    """
+    return "the held-out last tenth" if share == 0.1 else f"the last {100 * share:g} %, held out"
 
 
 def batches_of(values: np.ndarray, settings: Settings) -> tuple[Callable[[int], dict[str, np.ndarray]], int]:
@@ -78,9 +105,14 @@ def restart(cell: Any, params: Any, carry: Any, batch: dict[str, Any], example: 
 
 
 def validation(
-    cell: Any, per_step: PerStep, values: np.ndarray, first: int, batch: int, example: Any
+    cell: Any, per_step: PerStep, values: np.ndarray, first: int, batch: int, example: Any, most: int | None = None
 ) -> Callable[[Any], float]:
-    """``validate(params)``: the mean loss over ``values[first:]``, each predicted once, in order, the carry handed on."""
+    """``validate(params)``: the mean loss over ``values[first:]``, each predicted once, in order, the carry handed on.
+
+    most: about so many of them at most, the beginnings of ``batch`` rows; None for all.
+    """
+    time, warm_up = 256, 64
+    pieces = None if most is None else -(-(most // batch + warm_up) // time)
     batch = min(batch, len(values) - first)
     start = jnp.zeros((batch, *example.shape[1:]), example.dtype)
 
@@ -92,7 +124,7 @@ def validation(
 
     def validate(params: Any) -> float:
         carry, total, weight = cell.initial_carry(params, start), 0.0, 0.0
-        for window, counts in held_out(values, first, batch, time=256):
+        for window, counts in itertools.islice(held_out(values, first, batch, time, warm_up), pieces):
             carry, part, share = piece(params, carry, window, counts)
             total, weight = total + float(part), weight + float(share)
         return total / weight if weight else float("nan")

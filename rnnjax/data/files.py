@@ -6,11 +6,15 @@ import codecs
 import gzip
 import os
 import stat
+import sys
 import zlib
 from pathlib import Path
+from typing import IO, Any
+from weakref import WeakKeyDictionary
 
 from rnnjax.data.errors import DataError
 
+STANDARD_INPUT = "-"
 GZIP = b"\x1f\x8b"
 MARKS = {  # byte-order marks; UTF-32's first, as one of them starts like one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -26,7 +30,10 @@ def decode(path: str | Path, kind: str, encoding: str | None = None) -> str:
     encoding: as Python names it. None: by the byte-order mark, UTF-8 where there is none.
     Raises: DataError if it holds something else, is cut short, or there is no such encoding.
     """
-    raw = unpacked(path, read_bytes(path))
+    raw, path = unpacked(path, read_bytes(path)), called(path)
+    other = next((what for mark, what in OTHERS.items() if raw.startswith(mark)), None)
+    if other is not None:
+        raise DataError(f"{path} is {other}")
     name = encoding or next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8")
     if encoding is None and name == "utf-8" and b"\0" in raw:
         raise DataError(_binary(path, kind, raw))
@@ -49,16 +56,24 @@ def decode(path: str | Path, kind: str, encoding: str | None = None) -> str:
 
 def beginning(path: str | Path, size: int = 1 << 16) -> str:
     """The first letters of a file, as far as they can be read. Raises: DataError if it cannot be opened."""
+    if str(path) == STANDARD_INPUT:
+        return first_letters(path, standard_input()[:size], size)
+    check_no_pipe(path)
     try:
         with open(path, "rb") as file:
             raw = file.read(size)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    return first_letters(path, raw, size)
+
+
+def first_letters(path: str | Path, raw: bytes, size: int) -> str:
+    """Bytes that may stop in the middle as letters."""
     if raw.startswith(GZIP):
         try:
             raw = zlib.decompressobj(31).decompress(raw, size)
         except zlib.error as error:
-            raise DataError(f"{path} is a broken gzip file ({error}); fetch or pack it again") from None
+            raise DataError(f"{called(path)} is a broken gzip file ({error}); fetch or pack it again") from None
     name = next((name for mark, name in MARKS.items() if raw.startswith(mark)), "utf-8-sig")
     return raw.decode(name, errors="ignore").replace("\r\n", "\n").replace("\r", "\n")
 
@@ -70,11 +85,17 @@ def unpacked(path: str | Path, raw: bytes) -> bytes:
     try:
         return gzip.decompress(raw)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} is a broken gzip file ({error}); fetch or pack it again") from None
+        raise DataError(f"{called(path)} is a broken gzip file ({error}); fetch or pack it again") from None
 
 
 def read_bytes(path: str | Path) -> bytes:
-    """The bytes of a file. Raises: DataError if it is missing, a folder, unreadable, or changes while it is read."""
+    """The bytes of a file, or of standard input for ``-``.
+
+    Raises: DataError if it is missing, a folder, unreadable, or changes while it is read.
+    """
+    if str(path) == STANDARD_INPUT:
+        return standard_input()
+    check_no_pipe(path)
     try:
         with open(path, "rb") as file:
             before = os.fstat(file.fileno())
@@ -90,6 +111,41 @@ def read_bytes(path: str | Path) -> bytes:
     if stat.S_ISREG(before.st_mode) and changed:
         raise DataError(f"{path} changed while it was read; wait until it is written, then try again")
     return raw
+
+
+_piped: WeakKeyDictionary[IO[Any], bytes] = WeakKeyDictionary()
+
+
+def standard_input() -> bytes:
+    """All that comes on standard input, read once and kept. Raises: DataError where nothing is piped in."""
+    stream = sys.stdin
+    if stream is None or stream.isatty():
+        raise DataError("- stands for standard input, and nothing is piped in; write cat FILE | rnnjax train --data -")
+    if stream not in _piped:
+        _piped[stream] = stream.buffer.read()
+    return _piped[stream]
+
+
+def check_no_pipe(path: str | Path) -> None:
+    """Raises: DataError for a pipe, which can be read only once."""
+    if Path(path).is_fifo():
+        raise DataError(
+            f"{path} is a pipe, which can be read only once; hand it over as standard input: --data - < {path}"
+        )
+
+
+def called(path: str | Path) -> str:
+    """How a file is called in sentences."""
+    return "standard input" if str(path) == STANDARD_INPUT else str(path)
+
+
+OTHERS = {  # how files begin that are taken for tables and texts
+    b"PK\x03\x04": "a spreadsheet or a zip archive; save the sheet as CSV, or unpack it",
+    b"\xd0\xcf\x11\xe0": "an old Office file; save the sheet as CSV, or the document as text",
+    b"PAR1": "a Parquet file; write it as CSV (pandas: read_parquet, then to_csv)",
+    b"%PDF": "a PDF file; save its text to a file",
+    b"SQLite format 3": "a database; write the table as CSV",
+}
 
 
 def _binary(path: str | Path, kind: str, raw: bytes) -> str:

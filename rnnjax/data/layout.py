@@ -23,19 +23,24 @@ class Layout(NamedTuple):
     lines: list[int]
 
 
-def lay_out(path: str | Path, text: str, separator: str | None) -> Layout:
-    """The rows of ``text``, all of one width. Raises: DataError where there are none, or of unequal length."""
+def lay_out(path: str | Path, text: str, separator: str | None, comments: bool = True) -> Layout:
+    """The rows of ``text``, all of one width; lines that start with ``#`` are left out, or rows if ``comments`` is False.
+
+    Raises: DataError where there are none, or of unequal length.
+    """
     text, announced = without_sep_line(text)
     separator = named(separator) or announced
     if separator == " ":
         text, separator = "\n".join("\t".join(line.split()) for line in text.split("\n")), "\t"
     separator = separator or sniffed(text)
-    text = without_comments(text, separator)
+    text = without_comments(text, separator) if comments else text
     rows = [(line, len(row), blank(row[-1])) for line, row in records(path, text, separator)]
     if not rows:
         raise DataError(f"{path} is empty; a CSV file with rows of numbers is needed")
     (first, width, _), *others = rows
     if others and all(n == width + 1 for _, n, _ in others) and not all(empty for *_, empty in others):
+        if '\\"' in text:
+            raise DataError(f'{path} has quotes inside cells written as \\", which cuts them; write them twice, ""')
         text, width = prefixed(text, separator), width + 1  # the first row names all columns but that of row names
     else:
         check_widths(path, rows, width)
@@ -46,7 +51,8 @@ def check_widths(path: str | Path, rows: list[tuple[int, int, bool]], width: int
     """Raises: DataError at the first row that is longer or shorter; one blank too many at its end is none."""
     for line, n, last_blank in rows:
         if n != width and not (n == width + 1 and last_blank):
-            raise DataError(f"{path}, line {line}: has {n} fields where the first line has {width}")
+            above = "; if lines above the header are no rows, take them away, or begin them with #" * (width == 1 < n)
+            raise DataError(f"{path}, line {line}: has {n} fields where the first line has {width}{above}")
 
 
 def records(path: str | Path, text: str, separator: str):

@@ -92,6 +92,7 @@ def plainly(word: str, style: Style, separator: str) -> str:
         stripped = stripped.removesuffix("%").strip()
     if style.thousands:
         return _ungrouped(stripped, style.thousands)
+    stripped = re.sub("^\N{MINUS SIGN}(?=[\\d.,])", "-", stripped)
     comma = DECIMAL_COMMA.fullmatch(stripped) and not (separator == "," and ONE_GROUP.fullmatch(stripped))
     return stripped.replace(",", ".") if comma else stripped
 

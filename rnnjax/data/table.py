@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from rnnjax.data.dates import dates_of
 from rnnjax.data.errors import DataError
-from rnnjax.data.files import decode
+from rnnjax.data.files import called, decode
 from rnnjax.data.layout import Layout, lay_out
 from rnnjax.data.numbers import POINT_GROUPS, Column, Style, hint, points_that_may_group, read_column
 
@@ -104,19 +104,14 @@ def read_csv(
     is refused, no column is numeric, or there are fewer than ``fewest`` rows; ImportError without pandas.
     """
     style = Style(thousands, percent, currency).check()
-    _need_pandas()
-    layout = lay_out(path, decode(path, "CSV", encoding), sep)
-    cells, lines = _cells(path, layout)
-    named = header if header is not None else first_row_names(cells, style, layout.separator)
-    names = header_names(path, cells.iloc[0]) if named else [f"column {i + 1}" for i in cells.columns]
-    if len(cells) == named:
-        raise DataError(f"{path} has a header and no rows; rows of numbers are needed")
-    cells, lines = cells.iloc[int(named) :], lines[int(named) :]
-    read = read_columns(cells, style, layout.separator)
-    numeric = [i for i, column in enumerate(read) if _numeric(column, cells[i], layout.separator)]
+    grid = read_grid(path, style, sep=sep, encoding=encoding, header=header)
+    names, cells, lines, separator, named = grid
+    path = called(path)
+    read = read_columns(cells, style, separator)
+    numeric = [i for i, column in enumerate(read) if is_numeric(column, cells[i], separator)]
     if not numeric:
-        raise DataError(_none_numeric(path, names, cells, read, layout.separator))
-    _check_cells(path, names, cells, lines, [(i, read[i]) for i in numeric], layout.separator)
+        raise DataError(_none_numeric(path, names, cells, read, separator))
+    check_cells(path, names, cells, lines, [(i, read[i]) for i in numeric], separator)
     if len(cells) < fewest:
         raise DataError(
             f"{path} is too short: it has {len(cells)} row{'s'[: len(cells) > 1]} of numbers, at least {fewest} are needed"
@@ -135,9 +130,46 @@ def read_csv(
         forms=tuple(part("form")),
         remarks=(
             *_header_remark(named, header, names, numeric),
-            *_left_remarks(names, cells, read, others, layout.separator),
+            *_left_remarks(names, cells, read, others, separator),
         ),
     )
+
+
+class Grid(NamedTuple):
+    """A table as it is written. names ``[C]``; cells: a DataFrame of strings ``[T, C]``; lines: where each row ends in the file.
+
+    separator: between cells. named: whether the first row of the file gave the names.
+    """
+
+    names: list[str]
+    cells: Any
+    lines: list[int]
+    separator: str
+    named: bool
+
+
+def read_grid(
+    path: str | Path,
+    style: Style,
+    *,
+    sep: str | None = None,
+    encoding: str | None = None,
+    header: bool | None = None,
+    comments: bool = True,
+) -> Grid:
+    """The cells of a file with one row or more; options as for `read_csv`. comments: whether lines after ``#`` are left out.
+
+    Raises: DataError, ImportError as `read_csv`.
+    """
+    _need_pandas()
+    layout = lay_out(called(path), decode(path, "CSV", encoding), sep, comments)
+    path = called(path)
+    cells, lines = _cells(path, layout)
+    named = header if header is not None else first_row_names(cells, style, layout.separator)
+    names = header_names(path, cells.iloc[0]) if named else [f"column {i + 1}" for i in cells.columns]
+    if len(cells) == named:
+        raise DataError(f"{path} has a header and no rows; rows of numbers are needed")
+    return Grid(names, cells.iloc[int(named) :], lines[int(named) :], layout.separator, named)
 
 
 def _need_pandas() -> None:
@@ -216,7 +248,7 @@ def read_columns(cells: Any, style: Style, separator: str) -> list[Column]:
     return [column if column.commas else column._replace(refused=doubtful(column, i)) for i, column in enumerate(read)]
 
 
-def _numeric(column: Column, cells: Any, separator: str) -> bool:
+def is_numeric(column: Column, cells: Any, separator: str) -> bool:
     """Most cells are numbers; or some are, and a flag would read those that are refused."""
     refused = int(column.refused.sum())
     if column.found > refused or not column.found:
@@ -224,7 +256,7 @@ def _numeric(column: Column, cells: Any, separator: str) -> bool:
     return bool(hint(cells.iloc[int(np.argmax(column.refused))], separator))
 
 
-def _check_cells(path: Any, names: list[str], cells: Any, lines: list[int], columns: list, separator: str) -> None:
+def check_cells(path: Any, names: list[str], cells: Any, lines: list[int], columns: list, separator: str) -> None:
     """Raises: DataError at the first cell of a numeric column that is refused."""
     found = [(int(np.argmax(column.refused)), i) for i, column in columns if column.refused.any()]
     if found:

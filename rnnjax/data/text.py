@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rnnjax.data.errors import DataError
-from rnnjax.data.files import decode
+from rnnjax.data.files import called, decode
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_text(path: str | Path, shortest: int = 300, encoding: str | None = None
 
     Raises: DataError if it is missing, unreadable, empty, binary or under ``shortest`` characters.
     """
-    text = decode(path, "text", encoding)
+    text, path = decode(path, "text", encoding), called(path)
     if not text.strip():
         raise DataError(f"{path} is empty; a text of at least {shortest} characters is needed")
     if len(text) < shortest:

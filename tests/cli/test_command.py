@@ -449,7 +449,7 @@ def test_bad_flags(flags, message, capsys, tmp_path, monkeypatch):
 
 def test_a_file_without_its_flag(text_file, capsys):
     assert f"data are given as --data {text_file} (see" in fails(capsys, "train", text_file)
-    assert "--data" not in fails(capsys, "eval", "x", text_file)
+    assert "--data" not in fails(capsys, "sample", "x", text_file)
 
 
 def test_folders_are_not_harmed(trained, text_file, tmp_path, capsys):

@@ -25,6 +25,7 @@ PLAIN = "a,b\n" + "".join(f"{i}.5,{i * i}\n" for i in range(40))
 LOG = "time,temp,hum\n" + "".join(
     f"2024-01-01 00:{i:02}:00,{'' if i % 7 == 3 else 20 + i / 10},{'NA' if i == 5 else i}\n" for i in range(40)
 )
+_minus = lambda cell: float(cell.replace("\u2212", "-"))
 YEARS = ",".join(str(y) for y in range(2001, 2007))
 
 # content, our options, how pandas is told to read the same, or the sentence that refuses it
@@ -118,6 +119,18 @@ TABLES = {
     "few rows": ("a,b\n1,2\n", {}, "is too short: it has 1 row of numbers, at least 30"),
     "an encoding that is none": (PLAIN, {"encoding": "utf-9"}, "there is no encoding 'utf-9'"),
     "a separator that is none": (PLAIN, {"sep": "ab"}, "the separator must be one character"),
+    "a true minus sign": (
+        "a,b\n" + "".join(f"\u2212{i}.5,{i}\n" for i in range(40)),
+        {},
+        dict(converters={"a": _minus}),
+    ),
+    "quotes after a backslash": ("a,b\n" + '1,"say \\"x\\", 2"\n' * 40, {}, r'has quotes inside cells written as \\"'),
+    "lines above the header": (
+        "Station 7\n\na,b,c\n" + "1,2,3\n" * 40,
+        {},
+        "line 3: has 3 fields.*if lines above the header",
+    ),
+    "a workbook": (b"PK\x03\x04\x14\x00" + b"\0" * 99, {}, "is a spreadsheet or a zip archive; save the sheet as CSV"),
     "a mark that groups nothing": (PLAIN, {"thousands": "x"}, "thousands must be one of"),
 }
 
