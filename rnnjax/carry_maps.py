@@ -33,6 +33,11 @@ class CarryChange(NamedTuple):
         """What the step inside sees of a carry."""
         return jax.tree.map(jnp.multiply, self.before, carry)
 
+    def around_step(self, carry: Any, new: Any) -> Any:
+        """The changed carry, of the one before the step and what the step inside made of what it saw."""
+        mixed = lambda k, s, h, old, new: k * old + jnp.where(s == 0, jnp.zeros_like(new), s * new) + h
+        return jax.tree.map(mixed, self.keep, self.scale, self.shift, carry, new)
+
 
 class Affine(NamedTuple):
     """``carry -> decay * carry + increment``, part by part; one step, or several in a row composed.
@@ -101,10 +106,49 @@ class Shift(NamedTuple):
         count = jnp.where(lead(valid, self.count.ndim), self.count, 0)
         return Shift(count, _zero_unless(valid, self.increment))
 
+    def changed(self, change: CarryChange) -> Mixing:
+        """The map with a change of the carry round it, which no longer only moves. Call it after `fit`."""
+        place = jnp.arange(self.increment.shape[-2], dtype=self.count.dtype)
+        comes = (place[:, None] - place == self.count)[..., None]  # [..., to, from, 1]
+        before, keep, scale = (
+            change.before[..., None, :, :],
+            change.keep[..., :, None, :],
+            change.scale[..., :, None, :],
+        )
+        stays = jnp.eye(len(place), dtype=bool)[..., None]
+        matrix = jnp.where(stays, keep, jnp.zeros_like(keep)) + jnp.where(comes, scale * before, jnp.zeros_like(before))
+        return Mixing(matrix, jnp.where(change.scale == 0, 0, change.scale * self.increment) + change.shift)
+
     def fit(self, carry: jax.Array) -> Shift:
         return self._replace(increment=self.increment.astype(carry.dtype))
 
     def widen(self) -> Shift:
+        return self
+
+
+class Mixing(NamedTuple):
+    """``carry -> matrix carry + increment`` over the places of axis -2, each feature by itself.
+
+    matrix ``[..., places, places, I]`` (to, from). increment: ``[..., places, I]``. A zero lets nothing through, NaN included.
+    """
+
+    matrix: jax.Array
+    increment: jax.Array
+
+    def apply(self, carry: jax.Array) -> jax.Array:
+        came = jnp.where(self.matrix == 0, 0, self.matrix * carry[..., None, :, :])
+        return jnp.sum(came, axis=-2) + self.increment
+
+    def then(self, later: Mixing) -> Mixing:
+        matrix = jnp.einsum("...jmi,...mli->...jli", later.matrix, self.matrix)
+        return Mixing(matrix, later.apply(self.increment))
+
+    def hold(self, valid: jax.Array) -> Mixing:
+        one = jnp.eye(self.matrix.shape[-2], dtype=self.matrix.dtype)[..., None]
+        matrix = jnp.where(lead(valid, self.matrix.ndim), self.matrix, jnp.broadcast_to(one, self.matrix.shape))
+        return Mixing(matrix, _zero_unless(valid, self.increment))
+
+    def widen(self) -> Mixing:
         return self
 
 

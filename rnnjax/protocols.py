@@ -211,6 +211,28 @@ class InChunks(Protocol):
         ...
 
 
+@runtime_checkable
+class CarriesInChunks(InChunks, Protocol):
+    """A cell in chunks that can also give the carry after every step of a chunk (`rnnjax.Record`); else a chunk is one step then."""
+
+    def chunk_carries(self, params: Params, start: Carry, fresh: Carry, xs: Any, valid: Any, reset: Any) -> Carry:
+        """The carries after all steps, with a leading time axis; arguments as of ``run_chunk``."""
+        ...
+
+
+@runtime_checkable
+class UnitBlocks(Protocol):
+    """A cell whose carry has several parts of one shape, of which number i of each belongs to unit i: (h_i, c_i) of an LSTM.
+
+    ``method="quasi_deer"`` then keeps of a step's Jacobian what joins the numbers of one unit (2 x 2 for an LSTM), not its diagonal alone.
+    """
+
+    @property
+    def blocks_by_unit(self) -> bool:
+        """False where the options of this cell give its parts other shapes."""
+        ...
+
+
 def input_axes(cell: Any) -> int:
     """How many axes one step's input has without batch axes."""
     return cell.input_ndim if isinstance(cell, InputAxes) else 1

@@ -29,7 +29,6 @@ LAYERS = (rj.RNN, rj.Bidirectional, rj.Sequential)
 BASES = [entry for entry in ZOO if not any(hasattr(entry.cell, part) for part in ("cell", "cells"))]
 LINEAR = {entry.cell for entry in ZOO if entry.linear}
 MATRIX = (rj.LinearAttention, rj.DeltaNet, rj.GatedDeltaNet, rj.MLSTM)  # whose state is a matrix: they go in chunks
-CHANGE_CARRY = (rj.Zoneout, rj.Noise, rj.VariationalDropout)
 TOLERANCE = {"float64": 1e-7, "float32": 2e-3, "float16": 4e-2, "bfloat16": 3e-1}
 MERGES = {
     "concat": lambda a, b: jnp.concatenate([a, b], -1),
@@ -431,13 +430,8 @@ def refusal(case: Case) -> str | None:
             return "not linear in time"
         if any(isinstance(c, rj.Clip) for c in inside):
             return "Clip is not linear"
-        if any(isinstance(c, rj.QRNN) for c in cells) and any(isinstance(c, CHANGE_CARRY) for c in inside):
-            return "a carry whose parts move along"
-        if any(isinstance(c, MATRIX) for c in cells):
-            if "truncate" in options:
-                return "truncate in chunks"
-            if any(isinstance(c, CHANGE_CARRY) for c in inside):
-                return "a state that is known once a chunk only"
+        if any(isinstance(c, MATRIX) for c in cells) and "truncate" in options:
+            return "truncate in chunks"
     if case.method in NEWTON:
         if "checkpoint" in options:
             return "Newton's method takes no checkpoint"

@@ -8,7 +8,7 @@ from typing import Any
 from rnnjax.base import check_choice, name_of
 from rnnjax.engine import Tuned, check_fuse
 
-METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk")
+METHODS = ("scan", "loop", "associative", "deer", "quasi_deer", "elk", "auto")
 NOT_TAKEN = {  # what a method cannot do; what only costs time or memory (unroll, checkpoint of a plain loop) it may pass over
     "associative": ("matmul_dtype",),
     "deer": ("checkpoint", "matmul_dtype"),
@@ -19,7 +19,10 @@ NOT_TAKEN = {  # what a method cannot do; what only costs time or memory (unroll
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The keyword arguments of `rnnjax.unroll` that say how its loop runs, not what it computes."""
+    """The keyword arguments of `rnnjax.unroll` that say how its loop runs, not what it computes.
+
+    over: the axis of the mesh over which the steps are split, within `jax.shard_map` (`rnnjax.parallel.over_devices`).
+    """
 
     method: str = "scan"
     reverse: bool = False
@@ -27,13 +30,14 @@ class Options:
     checkpoint: int | str | None = None
     matmul_dtype: Any = None
     fuse: bool | str | Tuned = True
+    over: str | None = None
 
 
 def checked(cell: Any, options: Options) -> Options:
     """The options, which are possible and fit one another. Raises: ValueError naming the cell and the option."""
     check_choice("unroll", "method", options.method, METHODS)
     check_fuse("unroll", options.fuse)
-    if options.method != "scan" and options.fuse is not True:
+    if options.method not in ("scan", "auto") and options.fuse is not True:
         raise ValueError(
             f"{name_of(cell)}: fuse= belongs to method='scan', got fuse={options.fuse!r} with method={options.method!r}; "
             "drop one of them"

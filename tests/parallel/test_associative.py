@@ -57,6 +57,41 @@ def test_matrix_states_in_chunks_with_every_other_option(cell: Any) -> None:
     compare(cell, dict(ALL, checkpoint=4, reverse=True))
 
 
+KEYED = dict(ALL, key=jax.random.key(3))
+CHANGED = [
+    rj.Zoneout(rj.QRNN(H, window=3), 0.4),
+    rj.Noise(rj.VariationalDropout(rj.QRNN(H), 0.5), 0.3),
+    rj.Zoneout(rj.Noise(rj.MLSTM(H, heads=2), 0.2), 0.3),
+    rj.VariationalDropout(rj.GatedDeltaNet(H), 0.5),
+    rj.Zoneout(rj.LinearAttention(H, heads=2), 0.3),
+    rj.Noise(rj.Stack(rj.DeltaNet(H), rj.QRNN(3)), 0.2),
+]
+FIRST = (0,)  # in every run
+
+
+@pytest.mark.parametrize(
+    "cell", [c if i in FIRST else pytest.param(c, marks=pytest.mark.slow) for i, c in enumerate(CHANGED)], ids=repr
+)
+def test_wrappers_change_a_memory_that_is_a_matrix_and_parts_that_move_along(cell: Any) -> None:
+    compare(cell, KEYED, dict(reset=RESET, reverse=True))
+
+
+def test_the_carries_of_a_matrix_memory_are_recorded_without_a_loop() -> None:
+    """Values and gradients of every carry; all steps of a chunk at once."""
+    cell = rj.Record(rj.GatedDeltaNet(H, chunk_size=4))
+    compare(cell, ALL)
+    xs = jnp.asarray(XS, jnp.float32)
+    params = cell.init(jax.random.key(0), xs[0])
+    jaxpr = lambda c: str(jax.make_jaxpr(lambda p, xs: rj.unroll(c, p, xs, method="associative"))(params, xs))
+    assert "scan[" in jaxpr(cell) and "scan[" not in jaxpr(rj.Record(rj.GatedDeltaNet(H, chunk_size=T)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [rj.LinearAttention(H), rj.DeltaNet(H), rj.MLSTM(H, heads=2)], ids=repr)
+def test_recorded_memories_of_the_others(cell: Any) -> None:
+    compare(rj.Record(cell), dict(ALL, reverse=True))
+
+
 def test_through_wrappers_and_stacks() -> None:
     rnn = rj.Readout(rj.Residual(rj.LearnedCarry(rj.MinGRU(H))), 2)
     compare(rnn, ALL)
@@ -115,8 +150,6 @@ def test_the_prefix_scan_grows_with_the_logarithm_of_time() -> None:
         ),
         (rj.Readout(rj.GRU(H), 2), {}, r"GRU\(4\) is not"),
         (rj.Readout(rj.Clip(rj.MinGRU(H), 0.1), 2), {}, r"Readout.*linear in time, Clip\(MinGRU\(4\), 0.1\) is not"),
-        (rj.Zoneout(rj.DeltaNet(H), 0.1), {}, r"cannot change the carry of DeltaNet\(4\), whose state is a matrix"),
-        (rj.Zoneout(rj.QRNN(H), 0.1), {}, r"Zoneout\(QRNN.*cannot change a carry whose parts move along"),
         (rj.LRU(H), dict(matmul_dtype=jnp.bfloat16), "takes no matmul_dtype"),
         (rj.DeltaNet(H), dict(truncate=2), "takes no truncate for a cell whose state is a matrix"),
     ],

@@ -14,7 +14,7 @@ from rnnjax.base import Key, cell, check_input, check_params, param_dtype, wide,
 from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections, unit
-from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
+from rnnjax.cells.shared.outer_product import Memory, Write, outer_carries, outer_chunk, outer_step
 
 
 def _finish(self: Any, params: Any, read: jax.Array, stabiliser: Any, x: jax.Array) -> jax.Array:
@@ -74,7 +74,8 @@ class DeltaNet:
     def writes(self, params: Any, x: jax.Array) -> Write:
         return _delta_write(self, params, x)
 
-    finish, pack, unpack, run_chunk = _finish, _pack, _unpack, outer_chunk
+    finish, pack, unpack = _finish, _pack, _unpack
+    run_chunk, chunk_carries = outer_chunk, outer_carries
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate"))
@@ -138,7 +139,8 @@ class GatedDeltaNet:
         )  # exp(-665) is 0, and a sum of such logarithms over a chunk keeps its digits
         return _delta_write(self, params, x)._replace(log_decay=log_decay)
 
-    finish, pack, unpack, run_chunk = _finish, _pack, _unpack, outer_chunk
+    finish, pack, unpack = _finish, _pack, _unpack
+    run_chunk, chunk_carries = outer_chunk, outer_carries
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[jax.Array, jax.Array]:
         check_params(self, params, ("query", "key", "value", "rate", "decay", "log_decay"))

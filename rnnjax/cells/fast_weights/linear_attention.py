@@ -13,7 +13,7 @@ from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections
 from rnnjax.cells.shared.options import check_at_least_zero
-from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
+from rnnjax.cells.shared.outer_product import Memory, Write, outer_carries, outer_chunk, outer_step
 
 
 class LinearAttentionCarry(NamedTuple):
@@ -81,7 +81,7 @@ class LinearAttention:
     def unpack(self, memory: Memory) -> LinearAttentionCarry:
         return LinearAttentionCarry(memory.matrix[..., :-1], memory.matrix[..., -1])
 
-    run_chunk = outer_chunk
+    run_chunk, chunk_carries = outer_chunk, outer_carries
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[LinearAttentionCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value"))

@@ -15,7 +15,7 @@ from rnnjax.base import Key, cell, check_choice, check_input, check_params, para
 from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_linear_step
 from rnnjax.cells.shared.heads import check_heads, flat, heads, key_size, projections
-from rnnjax.cells.shared.outer_product import Memory, Write, outer_chunk, outer_step
+from rnnjax.cells.shared.outer_product import Memory, Write, outer_carries, outer_chunk, outer_step
 
 
 class MLSTMCarry(NamedTuple):
@@ -102,7 +102,7 @@ class MLSTM:
     def unpack(self, memory: Memory) -> MLSTMCarry:
         return MLSTMCarry(memory.matrix[..., :-1], memory.matrix[..., -1], memory.stabiliser)
 
-    run_chunk = outer_chunk
+    run_chunk, chunk_carries = outer_chunk, outer_carries
 
     def __call__(self, params: Any, carry: Any, x: Any, key: Key = None) -> tuple[MLSTMCarry, jax.Array]:
         check_params(self, params, ("query", "key", "value", "gates", "output_gate"))

@@ -63,15 +63,32 @@ def outer_chunk(
     cell: Any, params: Any, start: Any, fresh: Any, xs: jax.Array, valid: Any, reset: Any
 ) -> tuple[Any, jax.Array]:
     """All steps of ``xs [T, *B, I]`` at once: ``(last carry, ys)``. ``fresh``: the carry that a reset restores."""
-    w = _time_last(jax.tree.map(wide, cell.writes(params, xs)))
-    old, new = (jax.tree.map(wide, cell.pack(c)) for c in (start, fresh))
-    w, plan = _plan(w, old, new, valid, reset)
-    value = w.value if w.rate is None else _written(w, plan, old, new)
+    w, value, plan, old, new = _in_chunk(cell, params, start, fresh, xs, valid, reset)
     scores = jnp.einsum("...td,...sd->...ts", w.query, w.key) * plan.weights
     reads = scores @ value + plan.base[..., None] * _from_start(w.query, plan, old, new)
     last = _last_memory(w.key, value, plan, old, new)
     ys = cell.finish(params, _time_first(_poison(reads, plan.bad)), _stabilisers(plan), xs)
     return _like(cell.unpack(last), start), ys.astype(step_dtype(params, xs))
+
+
+def outer_carries(cell: Any, params: Any, start: Any, fresh: Any, xs: jax.Array, valid: Any, reset: Any) -> Any:
+    """The carry after every step of a chunk, with a leading time axis."""
+    w, value, plan, old, new = _in_chunk(cell, params, start, fresh, xs, valid, reset)
+    begun = jnp.where(plan.first[..., None, None], old.matrix[..., None, :, :], new.matrix[..., None, :, :])
+    written = jnp.einsum("...ts,...sk,...sv->...tkv", plan.weights, w.key, value)
+    matrix = plan.base[..., None, None] * begun + written
+    matrix = jnp.moveaxis(jnp.where(plan.bad[..., None, None], jnp.nan, matrix), -3, 0)
+    return _like(cell.unpack(Memory(matrix, _stabilisers(plan))), start)
+
+
+def _in_chunk(
+    cell: Any, params: Any, start: Any, fresh: Any, xs: jax.Array, valid: Any, reset: Any
+) -> tuple[Write, jax.Array, _Plan, Memory, Memory]:
+    """What the steps of a chunk write: the writes, the values really written, what is left of them; the two starts."""
+    w = _time_last(jax.tree.map(wide, cell.writes(params, xs)))
+    old, new = (jax.tree.map(wide, cell.pack(c)) for c in (start, fresh))
+    w, plan = _plan(w, old, new, valid, reset)
+    return w, w.value if w.rate is None else _written(w, plan, old, new), plan, old, new
 
 
 def _read(memory: jax.Array, query: jax.Array) -> jax.Array:

@@ -3,7 +3,9 @@
 The steps of a linear cell are affine maps of the carry, and maps compose: ``jax.lax.associative_scan`` forms all their
 prefixes. A step left out is the identity; a step before which the carry is replaced is a constant map, marked by a
 flag, and selection (not a product with zero) drops whatever came before it. Cells whose state is a matrix would have
-to keep T such matrices: they go in chunks, in parallel inside a chunk and one chunk after the other.
+to keep T such matrices: they go in chunks, in parallel inside a chunk and one chunk after the other. That rests on the low rank of
+what a chunk writes, ``S_t = a S_0 + sum_s w_s k_s v_s^T``, which a mask or noise on every number of the matrix between two
+steps breaks: there the steps of such a cell go in order, with the same numbers.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Carry, call_step, name_of
-from rnnjax.carry_maps import Affine, lead
-from rnnjax.protocols import InChunks, is_linear
+from rnnjax.carry_maps import lead
+from rnnjax.engine import scan
+from rnnjax.protocols import CarriesInChunks, InChunks, is_linear
 from rnnjax.sequence.arguments import one_step
 from rnnjax.sequence.options import Options
 from rnnjax.sequence.run import Rolled, Run, backward, outputs_along
-from rnnjax.sequence.step import select
+from rnnjax.sequence.step import held, select, shown, typed_as
 
 
 def run(its: Run, options: Options) -> Rolled:
@@ -30,11 +33,16 @@ def run(its: Run, options: Options) -> Rolled:
     time = jax.tree.leaves(its.steps.x)[0].shape[0]
     if time == 0:
         return _nothing(its)
+    if isinstance(its.cell, InChunks) and its.change is not None:
+        return _step_by_step(its, options)
     forward = dataclasses.replace(
         its, steps=backward(its.steps, options.reverse), change=backward(its.change, options.reverse)
     )
     size = _chunk_size(its, time, options.checkpoint)
-    if size is None:
+    if options.over is not None:
+        begun, last = _handed_over(forward, options.over)
+        _, ys, carries = _segment(dataclasses.replace(forward, start=begun))
+    elif size is None:
         last, ys, carries = _segment(forward)
     else:
         last, ys, carries = _by_chunks(forward, time, size, options.checkpoint is not None)
@@ -52,11 +60,6 @@ def _refuse(its: Run) -> None:
     if isinstance(its.cell, InChunks) and its.steps.cut is not None:
         raise ValueError(
             f"{whole}: method='associative' takes no truncate for a cell whose state is a matrix; use method='scan'"
-        )
-    if isinstance(its.cell, InChunks) and its.change is not None:
-        raise ValueError(
-            f"{whole}: method='associative' cannot change the carry of {cell}, whose state is a matrix that is known once a "
-            "chunk only; use method='scan'"
         )
 
 
@@ -78,21 +81,23 @@ def _segment(its: Run) -> tuple[Carry, Any, Any]:
     if isinstance(its.cell, InChunks):
         start = its.start if steps.reset is None else select(steps.reset[0], its.fresh, its.start)  # no NaN gets in
         last, ys = its.cell.run_chunk(its.params, start, its.fresh, steps.x, steps.valid, steps.reset)
-        return last, ys, jax.tree.map(lambda a: a[None], last) if its.carries else None  # then a chunk is one step
+        return last, ys, _carries_of_chunk(its, start, last) if its.carries else None
     carries = _carries(its)
     last = jax.tree.map(lambda a: a[-1], carries)
     ys = its.cell.output_of_carry(its.params, carries, steps.x) if its.change is None else None
     return last, ys, carries if its.carries or its.change is not None else None
 
 
+def _carries_of_chunk(its: Run, start: Carry, last: Carry) -> Carry:
+    if not isinstance(its.cell, CarriesInChunks):
+        return jax.tree.map(lambda a: a[None], last)  # the chunk is one step
+    steps = its.steps
+    return its.cell.chunk_carries(its.params, start, its.fresh, steps.x, steps.valid, steps.reset)
+
+
 def _maps(its: Run) -> Any:
     """What each step does to the carry, steps left out included."""
     maps = its.cell.linear_maps(its.params, its.steps.x).fit(its.start)
-    if its.change is not None and not isinstance(maps, Affine):
-        raise ValueError(
-            f"{name_of(its.whole)}: method='associative' cannot change a carry whose parts move along, as the last inputs of "
-            "a QRNN do; use method='scan'"
-        )
     maps = maps if its.change is None else maps.changed(its.change)
     return maps if its.steps.valid is None else maps.widen().hold(its.steps.valid)
 
@@ -146,6 +151,29 @@ def _then_unless_restarted(first: Any, second: Any) -> Any:
     return flag_1 | flag_2, map_1.then(map_2)
 
 
+# -- over devices ------------------------------------------------------------------------------------------------------
+
+
+def _handed_over(its: Run, axis: str) -> tuple[Carry, Carry]:
+    """The carry before this device's steps and the one after the steps of all: each device gives what its steps, as one map, do."""
+    restart, maps = its.steps.reset, _maps(its)
+    if restart is not None:
+        maps = maps.widen()
+        from_fresh = maps.apply(_spread(its.fresh, maps.increment))
+        maps = maps._replace(increment=select(restart, from_fresh, maps.increment))
+    flags = jnp.zeros(len(jax.tree.leaves(its.steps.x)[0]), bool) if restart is None else restart
+    whole = jax.tree.map(lambda a: a[-1], jax.lax.associative_scan(_then_unless_restarted, (flags, maps)))
+    flags, maps = jax.lax.all_gather(whole, axis)
+    carries = [its.start]
+    for n in range(len(flags)):
+        carry = jax.tree.map(lambda a: a[n], maps).apply(carries[-1])
+        carries.append(
+            carry if restart is None else select(flags[n], jax.tree.map(lambda a: a[n], maps.increment), carry)
+        )
+    begun = jax.tree.map(lambda *leaves: jnp.stack(leaves)[jax.lax.axis_index(axis)], *carries[:-1])
+    return begun, carries[-1]
+
+
 def _if_valid(flags: jax.Array | None, valid: jax.Array | None) -> jax.Array | None:
     """Gradients are not cut at a step left out."""
     return flags if flags is None or valid is None else jnp.logical_and(*_level(valid, flags))
@@ -164,8 +192,8 @@ def _level(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _chunk_size(its: Run, time: int, checkpoint: int | str | None) -> int | None:
-    """None: all at once. One step where the carries of a cell in chunks are wanted: it knows only the last of a chunk."""
-    if isinstance(its.cell, InChunks) and its.carries:
+    """None: all at once. One step where carries are wanted of a cell that knows only the last of a chunk."""
+    if isinstance(its.cell, InChunks) and its.carries and not isinstance(its.cell, CarriesInChunks):
         return 1
     if checkpoint is None:
         return its.cell.chunk_size if isinstance(its.cell, InChunks) and time > its.cell.chunk_size else None
@@ -192,3 +220,23 @@ def _fill(steps: Any, change: Any, time: int, extra: int) -> Any:
     valid = jnp.ones(time, bool) if steps.valid is None else steps.valid
     steps = steps._replace(valid=valid, key=None)
     return jax.tree.map(lambda a: jnp.pad(a, ((0, extra),) + ((0, 0),) * (a.ndim - 1)), (steps, change))
+
+
+# -- step by step ------------------------------------------------------------------------------------------------------
+
+
+def _step_by_step(its: Run, options: Options) -> Rolled:
+    """The loop with the change of the carry round each step."""
+
+    def body(old: Carry, of_step: Any) -> tuple[Carry, Carry]:
+        step, change = of_step
+        before = held(old, step, its.fresh)
+        carry = shown(before, step, its.fresh)
+        new, _ = call_step(its.cell, its.params, change.seen(carry), step.x, step.key)
+        new = jax.tree.map(typed_as, change.around_step(carry, new), its.start)
+        new = new if step.valid is None else select(step.valid, new, before)
+        return new, new
+
+    steps = its.steps, its.change
+    last, carries = scan(body, its.start, steps, reverse=options.reverse, checkpoint=options.checkpoint)
+    return Rolled(last, outputs_along(its, carries, options.reverse), carries)
