@@ -58,7 +58,8 @@ def unroll(
     truncate: gradients stop at every k-th step counted from where the run starts; values unchanged.
     matmul_dtype: operands of products with weights in this dtype, sums in float32; everything else unchanged.
     method: "scan", "loop" (a plain Python loop, the definition), "associative" (cells linear in time), "deer",
-        "quasi_deer", "elk" (Newton's method in parallel over time, any cell: `rnnjax.parallel.newton`).
+        "quasi_deer", "elk" (Newton's method in parallel over time, any cell: `rnnjax.parallel.newton`), "auto" (decided when traced, from
+        each layer's structure, T and the backend: "associative" for cells linear in time on an accelerator, else "scan").
     fuse: for method="scan", as in `rnnjax.scan`: how the loop is taken apart, or a plan of `rnnjax.tune` for the bare step,
         ``rj.tune(lambda h, x: cell(params, h, x), carry, xs)``; layers of a stack that differ in size act as fuse=True, with
         a warning each.

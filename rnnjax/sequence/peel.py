@@ -15,7 +15,7 @@ import jax
 
 from rnnjax.engine import lowered
 from rnnjax.protocols import CarryAround, OneInside, SeveralLayers
-from rnnjax.sequence.methods import METHODS
+from rnnjax.sequence.methods import METHODS, auto
 from rnnjax.sequence.options import Options
 from rnnjax.sequence.run import Rolled, Run, outputs_along
 from rnnjax.sequence.step import zero_invalid
@@ -26,6 +26,8 @@ def roll(run: Run, options: Options) -> Rolled:
     if options.method != "loop" and isinstance(run.cell, SeveralLayers):
         return _layer_by_layer(run, options)
     noisy = run.steps.key is not None
+    if options.method == "auto" and not _round_layers(run.cell, noisy, options):
+        options = auto.decided(run, options)
     if options.method == "associative" and _changes_carry(run.cell, noisy):
         return _with_changed_carry(run, options)
     if options.method == "associative" and isinstance(run.cell, OneInside) or _round_layers(run.cell, noisy, options):

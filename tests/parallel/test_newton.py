@@ -80,12 +80,109 @@ def test_a_linear_recurrence_takes_one_step_and_no_recurrence_more_than_its_leng
 
 @pytest.mark.slow
 def test_an_observer_forgets_and_takes_few_steps_however_long() -> None:
+    """Lorenz's system from its first coordinate alone, 30,000 steps; it finds the other two, wherever it starts."""
     with jax.enable_x64(True):
-        steps = 2000
-        _, path = rj.unroll(lorenz, jnp.float64(0.01), jnp.zeros((steps, 1)), carry=jnp.array([1.0, 1.0, 20.0]))
+        _, path = rj.unroll(lorenz, jnp.float64(0.01), jnp.zeros((30_000, 1)), carry=jnp.array([1.0, 1.0, 20.0]))
         report = rj.parallel.newton(observer, jnp.float64(0.01), path[:, :1], carry=jnp.array([1.0, -3.0, 5.0]))
         assert report.converged and report.iterations <= 3
         np.testing.assert_allclose(report.carry[1:], lorenz(0.01, path[-1], None)[0][1:], rtol=1e-6)
+
+
+def test_a_chaotic_system_ends_in_the_sequential_answer_and_is_flagged() -> None:
+    """Without the look at neighbours Newton's method would end here with a residual of zero and another trajectory."""
+    start, none, dt = jnp.array([1.0, 1.0, 20.0]), jnp.zeros((2000, 1)), jnp.float32(0.01)
+    run = quick(lambda s, xs: (rj.parallel.newton(lorenz, dt, xs, carry=s), rj.unroll(lorenz, dt, xs, carry=s)[1]))
+    report, ys = run(start, none)
+    assert not report.converged and report.iterations <= 256
+    np.testing.assert_allclose(report.ys, ys, rtol=1e-3, atol=1e-2)
+
+    folding = lambda p, h, x: (1 - 1.9 * h**2, h)  # T steps suffice to satisfy every equation, and say nothing
+    found = rj.parallel.newton(folding, {}, none[:30], carry=jnp.full(1, 0.3))
+    assert found.residual < 1e-5 and not found.converged and found.iterations <= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", [rj.GRU(H), rj.LSTM(H), rj.SLSTM(H)], ids=repr)
+def test_weights_times_a_hundred_end_in_the_sequential_answer(cell: Any) -> None:
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(600, I)), jnp.float32)
+    params = jax.tree.map(lambda a: 100 * a, cell.init(jax.random.key(0), xs[0]))
+    report, ys = quick(lambda p, xs: (rj.parallel.newton(cell, p, xs), rj.unroll(cell, p, xs)[1]))(params, xs)
+    assert not report.converged and np.isfinite(report.ys).all()
+    np.testing.assert_allclose(report.ys, ys, atol=1e-3)
+
+
+def test_of_a_complex_number_and_of_a_unit_its_parts_are_kept_together() -> None:
+    """A diagonal complex recurrence takes one step; blocks of an LSTM take fewer than its diagonal."""
+    xs = jnp.asarray(np.random.default_rng(0).normal(size=(60, I)), jnp.float32)
+    lru, lstm = rj.LRU(2, state=3), rj.LSTM(H)
+    params = [lru.init(jax.random.key(0), xs[0]), lstm.init(jax.random.key(0), xs[0])]
+    bare, start = lambda p, c, x: lstm(p, c, x), lstm.initial_carry(params[1], xs[0])
+    count = lambda *args, **how: rj.parallel.newton(*args, method="quasi_deer", **how).iterations
+    run = quick(lambda a, b: (count(lru, a, xs), count(lstm, b, xs), count(bare, b, xs, carry=start)))
+    of_lru, of_blocks, of_diagonal = run(params[0], jax.tree.map(lambda a: 2 * a, params[1]))
+    assert of_lru == 1 and of_blocks < of_diagonal
+
+
+def test_blocks_of_parts_of_different_shapes_are_refused() -> None:
+    class Odd:
+        blocks_by_unit = True
+
+        def __call__(self, params, carry, x):
+            return carry, x
+
+    with pytest.raises(ValueError, match="Odd.*blocks_by_unit needs parts of the carry of one shape"):
+        rj.parallel.newton(Odd(), {}, jnp.ones((3, 1)), carry=(jnp.ones(2), jnp.ones(3)), method="quasi_deer")
+
+
+def test_a_loop_forward_has_its_gradient_in_parallel() -> None:
+    """Of ``h' = a h + x``, ``L = h_T``: ``dL/da`` by hand; and no loop in the program on the way back."""
+    body = lambda a, h, x: (a * h + x, h)
+    xs = jnp.asarray(RNG.normal(size=(30, 1)), jnp.float32)
+    last = lambda a: rj.parallel.adjoint(body, a, xs, carry=jnp.zeros(1))[0][0]
+    value, slope = quick(jax.value_and_grad(last))(jnp.float32(0.9))
+    powers, x = np.arange(30), np.asarray(xs[::-1, 0], np.float64)
+    np.testing.assert_allclose(value, np.sum(0.9**powers * x), rtol=1e-5)
+    np.testing.assert_allclose(slope, np.sum(powers[1:] * 0.9 ** (powers[1:] - 1) * x[1:]), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_forcing_makes_a_chaotic_system_one_that_newton_solves() -> None:
+    """20,000 steps of Lorenz's system, drawn by a tenth towards what was seen: the gradient is that of the loop."""
+    with jax.enable_x64(True):
+        none, start, dt = jnp.zeros((20_000, 1)), jnp.array([1.0, 1.0, 20.0]), jnp.float64(0.01)
+        seen = rj.unroll(lorenz, dt, none, carry=start)[1]
+        seen = seen.at[::3, 1].set(jnp.nan)  # some of it was not seen
+        forced = lambda dt, s, x: (rj.parallel.Forced(Lorenz(), 0.1)(dt, s, x), 0)[0]
+        report = rj.parallel.newton(forced, 1.01 * dt, (none, seen), carry=start)
+        assert report.converged and report.iterations <= 12
+        loss = lambda dt, m: jnp.mean(rj.unroll(forced, dt, (none, seen), carry=start, method=m)[1] ** 2)
+        wanted, got = quick(lambda dt: [jax.grad(loss)(dt, m) for m in ("scan", "deer")])(1.01 * dt)
+        np.testing.assert_allclose(got, wanted, rtol=1e-8)
+
+
+class Lorenz:
+    """`lorenz` with the methods of a cell."""
+
+    def init(self, key, x):
+        return jnp.float32(0.01)
+
+    def initial_carry(self, params, x):
+        return jnp.ones(3)
+
+    def __call__(self, params, carry, x, key=None):
+        return lorenz(params, carry, x)
+
+
+def test_forcing_is_the_average_that_it_states() -> None:
+    cell = rj.parallel.Forced(rj.IRNN(1), 0.25)
+    params = {"input": jnp.zeros((1, 1)), "recurrent": jnp.full((1, 1), 2.0)}
+    teacher = jnp.array([[4.0], [jnp.nan], [8.0]])
+    carry, ys = rj.unroll(cell, params, (jnp.ones((3, 1)), teacher))
+    assert ys[:, 0].tolist() == [2.0, 4.0, 2 * (0.75 * 4 + 0.25 * 8)] and carry[0] == ys[-1, 0]
+    with pytest.raises(TypeError, match=r"Forced: one step's input is the pair \(x, teacher\)"):
+        rj.unroll(cell, params, jnp.ones((3, 1)))
+    with pytest.raises(ValueError, match="Forced: share"):
+        rj.parallel.Forced(rj.GRU(2), 1.0)
 
 
 @pytest.mark.parametrize("method", ["deer", "elk"])
@@ -147,3 +244,8 @@ def test_what_it_cannot_do_is_refused() -> None:
         rj.unroll(cell, params, xs, method="deer", checkpoint=2)
     with pytest.raises(TypeError, match="needs a floating point carry, got a part of int32"):
         rj.parallel.newton(lambda p, n, x: (n + 1, x), {}, xs, carry=jnp.int32(0))
+    clock = rj.Clockwork(H)
+    with pytest.raises(
+        TypeError, match=r"Clockwork\(4.*needs a floating point carry, got a part of int32; use method='scan'"
+    ):
+        rj.parallel.adjoint(clock, clock.init(jax.random.key(0), xs[0]), xs)

@@ -51,6 +51,8 @@ class CoRNN:
     epsilon: float = 4.7
     implicit: bool = False
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_fields(self)
         check_positive("CoRNN", dt=self.dt, gamma=self.gamma, epsilon=self.epsilon)
@@ -102,6 +104,8 @@ class UnICORNN:
     dt: float = 0.1
     alpha: float = 1.0
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_fields(self)
         check_positive("UnICORNN", dt=self.dt, alpha=self.alpha)
@@ -151,6 +155,8 @@ class LEM:
     features: int
     _: KW_ONLY
     dt: float = 1.0
+
+    blocks_by_unit = True
 
     def __post_init__(self) -> None:
         check_fields(self)

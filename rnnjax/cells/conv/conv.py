@@ -92,6 +92,8 @@ class ConvLSTM:
     activation: str = "tanh"
     gate_activation: str = "sigmoid"
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         _check(self)
 

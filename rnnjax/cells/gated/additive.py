@@ -49,6 +49,8 @@ class RAN:
     _: KW_ONLY
     activation: str = "tanh"
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_fields(self)
         check_choice("RAN", "activation", self.activation, ACTIVATIONS)

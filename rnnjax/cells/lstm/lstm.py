@@ -87,6 +87,10 @@ class LSTM:
             check_choice("LSTM", name, getattr(self, name), ACTIVATIONS)
         variants.check_options(self)
 
+    @property
+    def blocks_by_unit(self) -> bool:
+        return self.projection is None
+
     def with_layer_norm(self) -> LSTM:
         return dataclasses.replace(self, layer_norm=True)
 

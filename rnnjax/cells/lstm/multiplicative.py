@@ -45,6 +45,8 @@ class MultiplicativeLSTM:
 
     features: int
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_fields(self)
 

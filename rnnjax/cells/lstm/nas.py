@@ -48,6 +48,8 @@ class NAS:
     _: KW_ONLY
     use_bias: bool = False
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_fields(self)
 

@@ -56,6 +56,8 @@ class SLSTM:
     forget: str = "sigmoid"
     forget_bias: float = 1.0
 
+    blocks_by_unit = True
+
     def __post_init__(self) -> None:
         check_heads(self)
         check_choice("SLSTM", "forget", self.forget, FORGET)

@@ -1,0 +1,108 @@
+"""Trajectories linearised: the Jacobians of all steps, the affine recurrences that they make, and how errors grow along them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnnjax._jax import place_as
+from rnnjax.sequence.methods.kalman import times
+
+WINDOW = 64  # steps over which errors are followed in order, all windows at once
+
+Push = Callable[[jax.Array], jax.Array]  # directions [T, *B, d] -> J_t directions_t
+
+
+# -- Jacobians ---------------------------------------------------------------------------------------------------------
+
+
+def jacobians(push: Push, like: jax.Array) -> jax.Array:
+    """Of every step the whole, ``[T, *B, d, d]``. like: ``[T, *B, d]``."""
+    along = lambda e: push(place_as(jnp.broadcast_to(e, like.shape), like))
+    return jax.vmap(along, out_axes=-1)(jnp.eye(like.shape[-1], dtype=like.dtype))
+
+
+def blocks(push: Push, like: jax.Array, units: np.ndarray) -> jax.Array:
+    """Of every step what joins the numbers of one unit, ``[T, *B, m, n, n]``: one column at a time, so that no matrix is kept.
+
+    units: int ``[m, n]``, where the n numbers of each of the m units stand among the d = m n.
+    """
+    m, n = units.shape
+
+    def column(at: Any) -> jax.Array:
+        k, rows = at
+        pushed = push(place_as(jnp.broadcast_to(jax.nn.one_hot(k, m * n, dtype=like.dtype), like.shape), like))
+        return jnp.take(pushed, rows, axis=-1)
+
+    found = jax.lax.map(column, (jnp.asarray(units.ravel()), jnp.asarray(np.repeat(units, n, axis=0))))
+    found = found.reshape(m, n, *found.shape[1:])  # unit, column, T, *B, row
+    return jnp.moveaxis(found, (0, 1), (-3, -1))
+
+
+# -- affine recurrences ------------------------------------------------------------------------------------------------
+
+
+def affine_scan(a: jax.Array, b: jax.Array) -> jax.Array:
+    """e with ``e_t = A_t e_{t-1} + b_t``, ``e_0 = b_0``. a ``[T, ..., d, d]``, b ``[T, ..., d]``."""
+
+    def then(p: Any, q: Any) -> Any:
+        return q[0] @ p[0], times(q[0], p[1]) + q[1]
+
+    return jax.lax.associative_scan(then, (a, b))[1]
+
+
+def block_scan(a: jax.Array, b: jax.Array, units: np.ndarray) -> jax.Array:
+    """The same with blocks ``a [T, ..., m, n, n]`` on the numbers of each unit."""
+    apart = b[..., units]
+    if units.shape[1] == 1:
+        pairs = (a[..., 0], apart)
+        e = jax.lax.associative_scan(lambda p, q: (q[0] * p[0], q[0] * p[1] + q[1]), pairs)[1]
+    else:
+        e = affine_scan(a, apart)
+    return e.reshape(b.shape)[..., np.argsort(units.ravel())]
+
+
+def in_order(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`affine_scan` by a loop, which forms no products of Jacobians."""
+
+    def step(e: jax.Array, at: Any) -> Any:
+        e = times(at[0], e) + at[1]
+        return e, e
+
+    return jax.lax.scan(step, jnp.zeros_like(b[0]), (a, b))[1]
+
+
+# -- growth of errors --------------------------------------------------------------------------------------------------
+
+
+def amplification(
+    step: Callable[[jax.Array, Any], jax.Array], before: jax.Array, after: jax.Array, steps: Any
+) -> jax.Array:
+    """How much longer the steps make a small error, relative to ``1 + |s|``, from where it arises to where it is largest.
+
+    A random direction follows the trajectory through each of T / `WINDOW` windows, all windows at once; of the logarithms of its
+    growth in each step, the largest sum over steps in a row. So it is an estimate, which no unlucky direction
+    spoils for longer than a window. before, after: ``[T, *B, d]``, the carries that steps read and make.
+    """
+    time, width = len(before), min(len(before), WINDOW)
+    first = np.minimum(np.arange(0, time, width), time - width)  # the last window may overlap the one before
+    at = first + np.arange(width)[:, None]  # [step in the window, window]
+    directions = jax.random.normal(jax.random.key(0), before.shape[1:], jnp.float32).astype(before.dtype)
+    directions = place_as(jnp.broadcast_to(directions, (len(first), *before.shape[1:])), before[first])
+
+    def follow(v: jax.Array, of_step: Any) -> Any:
+        s, made, step_of = of_step
+        _, v = jax.jvp(lambda s: jax.vmap(step)(s, step_of), (s,), (v * (1 + jnp.abs(s)),))
+        v = v / (1 + jnp.abs(made))
+        size = jnp.linalg.norm(v, axis=-1, keepdims=True)
+        return v / jnp.where(size > 0, size, 1), size[..., 0]
+
+    size = jnp.linalg.norm(directions, axis=-1, keepdims=True)
+    _, sizes = jax.lax.scan(follow, directions / size, jax.tree.map(lambda a: a[at], (before, after, steps)))
+    logs = jnp.swapaxes(jnp.log(jnp.maximum(sizes, 1e-30)), 0, 1).reshape(at.size, *sizes.shape[2:])
+    total = jnp.concatenate([jnp.zeros_like(logs[:1]), jnp.cumsum(logs, axis=0)])
+    return jnp.exp(jnp.max(total - jax.lax.cummin(total, axis=0), initial=0))
