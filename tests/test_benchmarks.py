@@ -173,3 +173,14 @@ def test_a_training_step_of_translation_has_the_same_loss_and_gradients_on_every
         row = translation.measure(kind, (4, 3, 2, 4), 1, tokens=7)
         count = translation.sentences((4, 3, 2, 4), 7)["target_lengths"].sum()
         assert row["rnnjax, tokens/s"] == round(1e3 * count / row["rnnjax"])
+
+
+@pytest.mark.slow
+def test_ways_through_time_are_compared_and_their_errors_measured(load):
+    parallel = load("parallel")
+    row = parallel.measure("lru", (6, 2, 4), "forward", 1)
+    assert row["best parallel"] == "associative" and row["associative MiB"] >= 0
+    assert row["ratio"] == min(row["scan"], row["lax.scan"]) / row["associative"]
+    assert 1 <= parallel.measure("gru", (6, 2, 4), "forward", 1)["quasi_deer iterations"] <= 6
+    found = {r["what"]: r for r in parallel.errors(300)}
+    assert found["observer"]["converged"] and found["observer"]["deer"] < 1e-4 and found["observer"]["iterations"] <= 3
