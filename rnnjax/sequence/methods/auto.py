@@ -1,7 +1,7 @@
 """``method="auto"``: how each layer runs, decided when it is traced, from its structure, the number of steps and the backend.
 
 Whether Newton's method pays depends on values (does the recurrence forget?), which nobody knows then: `rnnjax.parallel.choose`
-measures it. So here only cells linear in time leave the loop, and on a CPU none (`benchmarks/results/parallel.json`).
+measures it. So here only cells linear in time leave the loop, and on a CPU none (`benchmarks/parallel.py` measures it).
 """
 
 from __future__ import annotations

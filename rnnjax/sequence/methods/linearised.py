@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax._jax import place_as
+from rnnjax._jax import place_as, vary_over, varying_axes
 from rnnjax.sequence.methods.kalman import times
 
 WINDOW = 64  # steps over which errors are followed in order, all windows at once
@@ -22,7 +22,7 @@ Push = Callable[[jax.Array], jax.Array]  # directions [T, *B, d] -> J_t directio
 
 def jacobians(push: Push, like: jax.Array) -> jax.Array:
     """Of every step the whole, ``[T, *B, d, d]``. like: ``[T, *B, d]``."""
-    along = lambda e: push(place_as(jnp.broadcast_to(e, like.shape), like))
+    along = lambda e: push(_spread(e, like))
     return jax.vmap(along, out_axes=-1)(jnp.eye(like.shape[-1], dtype=like.dtype))
 
 
@@ -35,12 +35,18 @@ def blocks(push: Push, like: jax.Array, units: np.ndarray) -> jax.Array:
 
     def column(at: Any) -> jax.Array:
         k, rows = at
-        pushed = push(place_as(jnp.broadcast_to(jax.nn.one_hot(k, m * n, dtype=like.dtype), like.shape), like))
+        pushed = push(_spread(jax.nn.one_hot(k, m * n, dtype=like.dtype), like))
         return jnp.take(pushed, rows, axis=-1)
 
     found = jax.lax.map(column, (jnp.asarray(units.ravel()), jnp.asarray(np.repeat(units, n, axis=0))))
     found = found.reshape(m, n, *found.shape[1:])  # unit, column, T, *B, row
     return jnp.moveaxis(found, (0, 1), (-3, -1))
+
+
+def _spread(direction: jax.Array, like: jax.Array) -> jax.Array:
+    """One direction for all of ``like``, placed as it is and differing between devices where it does."""
+    spread = jnp.broadcast_to(direction, like.shape)
+    return place_as(vary_over(spread, varying_axes(like)), like)
 
 
 # -- affine recurrences ------------------------------------------------------------------------------------------------
@@ -92,7 +98,7 @@ def amplification(
     first = np.minimum(np.arange(0, time, width), time - width)  # the last window may overlap the one before
     at = first + np.arange(width)[:, None]  # [step in the window, window]
     directions = jax.random.normal(jax.random.key(0), before.shape[1:], jnp.float32).astype(before.dtype)
-    directions = place_as(jnp.broadcast_to(directions, (len(first), *before.shape[1:])), before[first])
+    directions = _spread(directions, before[first])
 
     def follow(v: jax.Array, of_step: Any) -> Any:
         s, made, step_of = of_step

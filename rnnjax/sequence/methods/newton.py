@@ -240,11 +240,9 @@ def _by_newton(problem: _Problem, guess: jax.Array, time: int, settings: _Settin
     eps = float(jnp.finfo(guess.dtype).eps)
     tolerance = 16 * eps if settings.tolerance is None else settings.tolerance
     s, count, residual = _iterate(problem, guess, time, tolerance, settings)
-    within = residual <= tolerance
-    one = jnp.ones((), s.dtype)
-    grows = jax.lax.cond(within, lambda: amplification(problem.step, problem.before(s), s, problem.steps), lambda: one)
+    grows = amplification(problem.step, problem.before(s), s, problem.steps)
     error = jnp.maximum(residual, eps) * grows
-    converged = within & (error <= max(eps**0.5, 100 * tolerance))
+    converged = (residual <= tolerance) & (error <= max(eps**0.5, 100 * tolerance))
     return jax.lax.cond(converged, lambda: s, problem.sequential), (count, residual, converged)
 
 
@@ -264,9 +262,8 @@ def _iterate(problem: _Problem, guess: jax.Array, time: int, tolerance: float, s
     def step(state: Any) -> Any:
         s, after, count, damping = state
         new = s + _correction(problem, s, after - s, damping, settings.method)
-        new = jnp.where(
-            _follows_right_ones(s, after), after, jnp.where(jnp.isfinite(new), new, 0)
-        )  # what overflowed starts anew
+        new = jnp.where(jnp.isfinite(new), new, 0)  # what overflowed starts anew
+        new = jnp.where(_follows_right_ones(s, after), after, new)
         new_after = problem.after(new)
         if settings.method == "elk":
             better = jnp.sum((new_after - new) ** 2) <= jnp.sum((after - s) ** 2)
