@@ -120,7 +120,10 @@ def errors(time: int) -> list[dict[str, Any]]:
             low = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (params, xs, start))
             report = jax.jit(lambda p, xs, s: rj.parallel.newton(cell, p, xs, carry=s))(*low)
             ys = {"scan": jax.jit(lambda p, xs, s: rj.unroll(cell, p, xs, carry=s)[1])(*low), "deer": report.ys}
-            far = {m: float(jnp.max(jnp.abs(y.astype(exact.dtype) - exact)) / jnp.max(jnp.abs(exact))) for m, y in ys.items()}
+            far = {
+                m: float(jnp.max(jnp.abs(y.astype(exact.dtype) - exact)) / jnp.max(jnp.abs(exact)))
+                for m, y in ys.items()
+            }
             rows.append(
                 {
                     "what": name,
