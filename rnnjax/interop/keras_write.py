@@ -80,17 +80,16 @@ def _layers(level: Level, input_shape: tuple[int, ...] | None) -> list[Any]:
 def _memoryless(unit: Unit) -> Any:
     import keras
 
-    cell: Any = unit.cell
-    params = unit.params
-    if type(cell) is Table and cell.still is None:
-        return _table(params["table"])
-    if type(cell) is Table or cell.activation not in (*ACTIVATIONS, "softmax"):
+    cell, params, activation = unit.cell, unit.params, getattr(unit.cell, "activation", "linear")
+    if getattr(cell, "still", None) is not None or activation not in (*ACTIVATIONS, "softmax"):
         raise TypeError(
             f"{TO}: Keras has no {cell!r}; it has Table without still, and {', '.join(ACTIVATIONS)}, softmax"
         )
+    if type(cell) is Table:
+        return _table(params["table"])
     if type(cell) is Dense:
-        return _dense(params["input"], params.get("bias"), cell.activation)
-    return keras.layers.Activation(cell.activation)
+        return _dense(params["input"], params.get("bias"), activation)
+    return keras.layers.Activation(activation)
 
 
 def _table(table: Any) -> Any:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rnnjax.interop.arrays import common_dtype, host
-from rnnjax.interop.levels import LAYERS, Level, only, read
-from rnnjax.interop.onnx_ops import write_units
+from rnnjax.interop.levels import LAYERS, Level, Unit, only, read
+from rnnjax.interop.memoryless import MEMORYLESS, Dense, Table
+from rnnjax.interop.onnx_ops import ACTIVATIONS, write_units
 from rnnjax.layers import RNN
 from rnnjax.wrappers import Dropout, Embed, LearnedCarry, Readout
 
@@ -49,7 +50,7 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
     a `Readout`'s bias). carry: inputs ``start.h``, ... more, to start from; else the layer's own start. Save it with `onnx.save`.
     `Elman`, `IRNN`, `LSTM` (peepholes, coupled gates written out), `GRU` both ways; `Bidirectional` with any merge but None;
     round the cells `LearnedCarry`, `Dropout` (an inactive Dropout node), and `Readout` on one direction; `Embed` round the first, which
-    then reads tokens, ``xs`` int64 ``[T, B]``.
+    then reads tokens, ``xs`` int64 ``[T, B]``; and the layers without memory of `rnnjax.interop`.
     opset 18, so that onnxruntime from 1.14 on runs it. Bidirectional parts run as one operator.
     Errors: TypeError/ValueError naming the cell, wrapper, merge or dtype that ONNX lacks.
 
@@ -71,9 +72,9 @@ def to_onnx(layer: Any, params: Any, *, lengths: bool = False, carry: bool = Fal
     kind = helper.np_dtype_to_tensor_dtype(dtype)
     graph, ys = _Graph(), "xs"
     value = lambda name, *shape: helper.make_tensor_value_info(name, kind, shape)
-    embeds = any(isinstance(wrapper, Embed) for wrapper, _ in levels[0].units[0].wrappers)
-    inputs, outputs = [value("xs", "time", "batch", int(levels[0].units[0].params["input"].shape[0]))], []
-    if embeds:
+    first, outputs = levels[0].units[0], []
+    inputs = [value("xs", "time", "batch", int(first.params["input"].shape[0]) if "input" in first.params else None)]
+    if type(first.cell) is Table or any(isinstance(wrapper, Embed) for wrapper, _ in first.wrappers):
         inputs = [helper.make_tensor_value_info("xs", onnx.TensorProto.INT64, ["time", "batch"])]
     if lengths:
         inputs.append(helper.make_tensor_value_info("lengths", onnx.TensorProto.INT32, ["batch"]))
@@ -100,7 +101,7 @@ def _carry_names(level: Level, k: int, count: int) -> list[list[str]]:
     names = []
     for unit, direction in zip(level.units, ("forward", "backward")):
         scope = ([f"layer_{k}"] if count > 1 else []) + ([direction] if len(level.units) == 2 else [])
-        parts = ["h", "c"] if type(unit.cell).__name__ == "LSTM" else ["h"]
+        parts = {"LSTM": ["h", "c"], "Dense": [], "Pointwise": [], "Table": []}.get(type(unit.cell).__name__, ["h"])
         names.append([".".join([*scope, part]) for part in parts])
     return names
 
@@ -110,6 +111,8 @@ def _write_level(
 ) -> str:
     """The operator of a level with its states and wrappers; returns the name of ys ``[T, B, O]``."""
     units = level.units
+    if type(units[0].cell) in MEMORYLESS:
+        return _wrappers(graph, level, scope, _memoryless(graph, only(TO, units[0], Dropout), scope, xs))
     for unit in units:
         only(TO, unit, Dropout, LearnedCarry, *([Readout, Embed] if len(units) == 1 else []))
     xs = _embedded(graph, level, scope, xs)
@@ -133,13 +136,35 @@ def _write_level(
     return _wrappers(graph, level, scope, _merge(graph, level, scope, y))
 
 
+def _memoryless(graph: _Graph, unit: Unit, scope: str, xs: str) -> str:
+    """A table, or a dense layer and its activation, on every step."""
+    cell, params = unit.cell, {name: host(a) for name, a in unit.params.items()}
+    if type(cell) is Table:
+        return _look_up(graph, params["table"], scope, xs, cell)
+    if type(cell) is Dense:
+        xs = graph.add("MatMul", [xs, graph.constant(f"{scope}.input", params["input"])])
+        xs = graph.add("Add", [xs, graph.constant(f"{scope}.bias", params["bias"])]) if "bias" in params else xs
+    if cell.activation in ("linear", "identity"):
+        return xs
+    if cell.activation == "softmax":
+        return graph.add("Softmax", [xs], axis=-1)
+    if cell.activation not in ACTIVATIONS:
+        raise TypeError(f"{TO}: ONNX has no {cell!r}; it has activations of {', '.join(ACTIVATIONS)}, linear, softmax")
+    kind, *numbers = ACTIVATIONS[cell.activation]
+    return graph.add(kind, [xs], **dict(zip(("alpha", "beta"), numbers)))
+
+
+def _look_up(graph: _Graph, table: Any, scope: str, xs: str, where: Any) -> str:
+    if xs != "xs":
+        raise TypeError(f"{TO}: only the first level reads tokens, got {where!r} above")
+    return graph.add("Gather", [graph.constant(f"{scope}.table", host(table)), xs], axis=0)
+
+
 def _embedded(graph: _Graph, level: Level, scope: str, xs: str) -> str:
     """The vectors of the tokens ``[T, B]`` for a level that looks them up."""
     for wrapper, own in level.units[0].wrappers:
         if isinstance(wrapper, Embed):
-            if xs != "xs":
-                raise TypeError(f"{TO}: only the first level reads tokens, got {wrapper!r} above")
-            return graph.add("Gather", [graph.constant(f"{scope}.table", host(own["table"])), xs], axis=0)
+            return _look_up(graph, own["table"], scope, xs, wrapper)
     return xs
 
 
@@ -188,12 +213,11 @@ def _wrappers(graph: _Graph, level: Level, scope: str, ys: str) -> str:
         raise ValueError(
             f"{TO}: both directions must have the same Dropout and be merged by 'concat', got rates {rates}"
         )
-    dtype = host(level.units[0].params["input"]).dtype
     for k, (wrapper, own) in enumerate(reversed(level.units[0].wrappers)):
         if isinstance(wrapper, Dropout):
             ys = graph.add("Dropout", [ys, graph.constant(f"{scope}.rate_{k}", np.asarray(wrapper.rate, np.float32))])
         elif isinstance(wrapper, Readout):
-            ys = graph.add("MatMul", [ys, graph.constant(f"{scope}.output_{k}", host(own["output"]).astype(dtype))])
+            ys = graph.add("MatMul", [ys, graph.constant(f"{scope}.output_{k}", host(own["output"]))])
             if "output_bias" in own:
                 ys = graph.add("Add", [ys, graph.constant(f"{scope}.output_bias_{k}", host(own["output_bias"]))])
     return ys

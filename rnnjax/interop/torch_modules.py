@@ -105,10 +105,9 @@ def _check_options(module: Any) -> None:
         "bidirectional": bool,
         "dropout": (int, float),
     }
-    for name, kind in kinds.items():
-        value = getattr(module, name, None)
-        least = 1 if name in ("num_layers", "hidden_size") else 0
-        if (value is not None or name == "hidden_size") and (not isinstance(value, kind) or value < least):
+    for name in filter(lambda name: hasattr(module, name), kinds):
+        value, least = getattr(module, name), 1 if name in ("num_layers", "hidden_size") else 0
+        if not isinstance(value, kinds[name]) or value < least:
             raise ValueError(f"{FROM}: {type(module).__name__} has {name}={value!r}, which no module is made with")
 
 

@@ -268,6 +268,29 @@ def test_layers_run_in_onnxruntime_with_lengths_and_carry(name):
     assert not {n.op_type for n in model.graph.node} & {"Loop", "Scan"}
 
 
+TOKENS = np.random.default_rng(0).integers(0, 7, (T, B))
+DENSE = rj.interop.Dense
+WITH_HEADS = [
+    rj.Sequential(
+        rj.RNN(rj.interop.Table(7, I)), rj.Bidirectional(rj.GRU(H)), rj.RNN(rj.Dropout(DENSE(3, activation="hard_sigmoid"), 0.1)),
+        rj.RNN(DENSE(2, activation="softmax", use_bias=False)),
+    ),
+    rj.RNN(rj.Readout(rj.Stack(rj.Embed(rj.LSTM(H), 7, I), rj.Dropout(rj.GRU(3), 0.1)), 2)),
+    rj.Sequential(rj.RNN(rj.Embed(rj.LSTM(H, activation="relu"), 7, I)), rj.RNN(rj.interop.Pointwise(activation="elu"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("layer", [WITH_HEADS[0], *[pytest.param(x, marks=pytest.mark.slow) for x in WITH_HEADS[1:]]])
+def test_tables_and_dense_layers_in_the_runtime(layer):
+    rng = np.random.default_rng(1)
+    params = layer.init(jax.random.key(0), jnp.zeros((B,), jnp.int32))
+    params = jax.tree.map(lambda a: jnp.asarray(0.5 * rng.normal(size=a.shape), a.dtype), params)
+    carry, ys = layer(params, TOKENS)
+    got, *last = runtime(rj.interop.to_onnx(layer, params), xs=TOKENS)
+    close(got, ys)
+    close(last, carry)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
 def test_dtypes_are_kept(dtype):
     with jax.enable_x64(dtype == "float64"):
@@ -340,5 +363,8 @@ def test_weights_that_do_not_fit_or_are_not_constant(tmp_path):
 def test_what_onnx_lacks_is_named(layer, message):
     with pytest.raises((TypeError, ValueError), match=message):
         rj.interop.to_onnx(layer, new_params(layer))
+    above = rj.Sequential(rj.RNN(rj.interop.Dense(2)), rj.RNN(rj.interop.Dense(3, activation="gelu")))
+    with pytest.raises(TypeError, match=r"ONNX has no Dense\(3, activation='gelu'\); it has activations of tanh"):
+        rj.interop.to_onnx(above, new_params(above))
     with pytest.raises(ValueError, match=r"float16, float32 or float64 at opset 18, got bfloat16"):
         rj.interop.to_onnx(rj.GRU(H), new_params(rj.GRU(H), dtype=jnp.bfloat16))
