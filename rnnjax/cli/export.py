@@ -61,13 +61,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def network(loaded: Loaded) -> tuple[Any, Any, jax.ShapeDtypeStruct]:
     """The network as other programs see it, with one step's input: symbols by number, or the numbers of a row."""
     memory = loaded.memory
+    if "symbols" not in memory and "inputs" not in memory:
+        raise BadInput(
+            f"{loaded.cell!r} gives one answer for a whole sequence, which --to onnx and stablehlo do not write; --to safetensors does"
+        )
     if "symbols" in memory:
         symbols = len(memory["symbols"])
         table = math.sqrt(symbols) * jnp.eye(symbols)  # what `encode_inputs` makes of each
         cell, params = rj.Embed(loaded.cell, symbols, symbols), {"table": table, "cell": loaded.params}
         return rj.RNN(cell), params, jax.ShapeDtypeStruct((1,), jnp.int32)
-    features = memory.get("inputs") or len(memory["columns"])
-    return rj.RNN(loaded.cell), loaded.params, jax.ShapeDtypeStruct((1, features), jnp.float32)
+    return rj.RNN(loaded.cell), loaded.params, jax.ShapeDtypeStruct((1, memory["inputs"]), jnp.float32)
 
 
 def described(loaded: Loaded) -> dict[str, str]:

@@ -146,6 +146,14 @@ def test_bad_input(text_run, tmp_path, capsys, monkeypatch):
     assert sorted(p.name for p in text_run.iterdir()) == before
 
 
+def test_a_network_that_answers_once_is_refused(text_run):
+    from rnnjax.cli.errors import BadInput
+    from rnnjax.cli.export import network
+
+    with pytest.raises(BadInput, match="one answer for a whole sequence, which --to onnx and stablehlo do not write"):
+        network(load(text_run)._replace(memory={"classes": ["a", "b"], "columns": ["x"]}))
+
+
 @pytest.mark.peer
 @pytest.mark.slow
 def test_a_cell_that_onnx_lacks(tmp_path, capsys):
