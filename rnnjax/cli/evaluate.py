@@ -10,7 +10,7 @@ from rnnjax.cli import folder as folders
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.labels import other_task
 from rnnjax.cli.load import Loaded, load
-from rnnjax.cli.train import check_same_data, comparison, show_confusion
+from rnnjax.cli.train import check_same_data, comparison, number_at, show_confusion
 from rnnjax.cli.work import make_task
 
 
@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
 def recorded(loaded: Loaded, folder: Path, unit: str) -> float | None:
     """The number of the best validation, as ``metrics.jsonl`` has it."""
     lines = [json.loads(line) for line in (folder / folders.METRICS).read_text().splitlines()]
-    found = [line for line in lines if line.get("split") == "valid" and line["step"] == loaded.step]
-    return found[-1].get(unit) if found else None
+    return number_at(lines, loaded.step, unit)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

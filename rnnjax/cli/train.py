@@ -274,9 +274,14 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
 
 def best_of(result: rj.train.Fit, unit: str) -> float:
     """The number of the best validation."""
-    lines = [line for line in result.history if line.get("split") == "valid" and line["step"] == result.best_step]
-    found = lines[-1].get(unit) if lines else None
+    found = number_at(result.history, result.best_step, unit)
     return float("nan") if found is None else found
+
+
+def number_at(history: list[dict[str, Any]], step: int | None, unit: str) -> float | None:
+    """The number that the last validation of a step's params has; the line that is repeated as kept may have the loss alone."""
+    found = [line[unit] for line in history if line.get("split") == "valid" and line["step"] == step and unit in line]
+    return found[-1] if found else None
 
 
 def show_confusion(task: Task, params: Any, path: Path | None = None) -> None:

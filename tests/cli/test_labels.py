@@ -114,6 +114,21 @@ def test_eval_and_predict_agree_with_the_run(moods, tmp_path, capsys):
     assert all(0.5 <= float(row["probability"]) <= 1 for row in found)
 
 
+def test_a_run_whose_best_was_not_the_last_says_the_number_of_the_best(tmp_path, capsys):
+    """Classes at random: soon nothing gets better, and the line of the best is repeated at the end."""
+    rng = np.random.default_rng(0)
+    rows = [(row[0], str(rng.choice(["a", "b"]))) for row in reviews(60)]
+    path, out = write(tmp_path / "r.csv", ["t", "y"], rows), tmp_path / "run"
+    flags = ["--text", "t", "--label", "y", "--steps", 60, "--held-out", 0.3, "--validate-every", 5, "--patience", 2]
+    assert train(path, out, *flags) == 0
+    said, lines = capsys.readouterr().out, valid_lines(out)
+    best = min(lines, key=lambda line: line["loss"])
+    assert lines[-1].get("kept") and lines[-1]["step"] == best["step"] < lines[-2]["step"]
+    assert re.search(rf"this network \(step {best['step']}\) +{best['accuracy']:.4f}", said)
+    assert main(["eval", str(out)]) == 0
+    assert f"recorded in training: {best['accuracy']!r} at step {best['step']}" in capsys.readouterr().out
+
+
 def test_the_held_out_part_is_that_of_each_class_and_repeats_stay_together():
     rng = np.random.default_rng(0)
     texts = [f"text {n}" for n in rng.integers(0, 150, 400)]
