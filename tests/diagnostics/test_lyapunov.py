@@ -153,6 +153,26 @@ def test_a_random_network_below_chaos_has_the_law_of_large_networks(key):
     np.testing.assert_allclose(got[:180].mean(), law[:180].mean(), atol=0.01)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("g", [1.5, 2.0, 3.0])
+def test_a_chaotic_network_has_the_largest_exponent_of_a_float64_loop(key, g):
+    """h' = J tanh(h) above 1: float32 takes another trajectory of the same attractor, so agreement is within four errors."""
+    n = 100
+    weights = g / np.sqrt(n) * jax.random.normal(key, (n, n))
+    network = lambda params, h, x: (jnp.tanh(h) @ params.T, h)
+    found = lyapunov(network, weights, jnp.zeros((6000, 1)), carry=jnp.ones(n), k=1, warm_up=500, report=True)
+    j, rng, logs = np.asarray(weights, np.float64), np.random.default_rng(1), []
+    h, v = rng.normal(size=(2, n))
+    for _ in range(25000):
+        v = j @ ((1 - np.tanh(h) ** 2) * v)
+        h = j @ np.tanh(h)
+        logs.append(np.log(np.linalg.norm(v)))
+        v /= np.linalg.norm(v)
+    error = float(found.standard_error[0])
+    assert float(found.exponents[0]) > 4 * error and error < 0.01
+    np.testing.assert_allclose(found.exponents[0], np.mean(logs[500:]), atol=4 * error)
+
+
 def test_re_orthonormalising_less_often_changes_nothing(float64, key):
     """R of several steps is the product of theirs. 63 steps do not divide by 5, nor does the warm-up of 13."""
     cell, xs = rj.Elman(3), jax.random.normal(key, (76, 2))
