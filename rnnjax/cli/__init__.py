@@ -17,6 +17,8 @@ EXAMPLES = """examples:
   rnnjax train                             a model of Python's manual, a minute
   rnnjax train --data book.txt --cell gru  the same on your text
   rnnjax train --data prices.csv           forecast its columns, one step ahead
+  rnnjax train --data sales.csv --date ds --target y --horizon 24
+                                           forecast 24 rows of y, with quantiles
   rnnjax train --data reviews.csv --text review --label mood
                                            learn the classes of a column
   rnnjax train --task addition             a recipe; rnnjax tasks lists them
@@ -35,7 +37,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
-    from rnnjax.cli import bench, evaluate, export, predict, sample, settings, tasks, train
+    from rnnjax.cli import bench, evaluate, export, forecast, predict, sample, settings, tasks, train
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -67,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     this_run.add_argument("--overwrite", action="store_true", help="replace the run in --out")
     tasks.add_train_arguments(into.add_argument_group("recipes"))
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
+    forecast.add_arguments(command("forecast", forecast, "print the rows to come, with quantiles, as CSV"))
     predict.add_arguments(command("predict", predict, "say the class of each sequence in a file"))
     evaluate.add_arguments(command("eval", evaluate, "measure a trained network on its held-out data again"))
     tasks.add_arguments(command("tasks", tasks, "list the recipes for `train --task`, and what they reach"))

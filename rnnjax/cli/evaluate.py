@@ -32,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     if args.data is None and loaded.loss is not None:
         print(f"recorded in training: {recorded(loaded, folder, task.unit)!r} at step {loaded.step}")
     print(comparison(task.baselines(), measured, "this network", task.higher))
+    if task.told is not None:
+        print("\n" + task.told(loaded.params, None))
     if task.confusion is not None:
         show_confusion(task, loaded.params)
     return 0

@@ -26,6 +26,10 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(
             f"{args.folder} tells classes apart, which is written as safetensors only; use it by rnnjax predict {args.folder} FILE"
         )
+    if "plan" in loaded.memory and args.to != "safetensors":
+        raise BadInput(
+            f"{args.folder} forecasts from a linear start, which is written as safetensors only; use it by rnnjax forecast {args.folder}"
+        )
     path = Path(args.out or Path(args.folder) / FORMATS[args.to])
     if args.carry and args.to != "onnx":
         raise BadInput(f"--carry is for --to onnx; --to {args.to} has what it needs to go on from a carry")

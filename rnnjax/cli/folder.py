@@ -14,10 +14,10 @@ from rnnjax.data.files import STANDARD_INPUT, standard_input
 from rnnjax.train.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
-CONFUSION, PIPED = "confusion.png", "standard-input"
+CONFUSION, PIPED, FAN = "confusion.png", "standard-input", "forecast.png"
 TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
 EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
-OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT} | EXPORTS
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT, FAN} | EXPORTS
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:

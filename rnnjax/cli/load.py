@@ -21,6 +21,10 @@ def network(settings: Settings, memory: dict[str, Any], folder: Path) -> tuple[A
 
         seen = Seen.of(memory)
         return seen.network(settings), seen.example(1)
+    if "plan" in memory:
+        from rnnjax.cli.ahead import network_of
+
+        return network_of(settings, memory)
     if "symbols" not in memory and "inputs" not in memory:
         raise BadInput(f"{folder} was trained by an older version, which saw a table otherwise; train it anew")
     outputs = len(memory.get("symbols") or memory["columns"])

@@ -27,6 +27,10 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(
             f"{args.folder} tells classes apart and writes nothing; use it by rnnjax predict {args.folder} FILE"
         )
+    if "plan" in loaded.memory:
+        raise BadInput(
+            f"{args.folder} forecasts {loaded.settings.horizon} rows; use it by rnnjax forecast {args.folder}"
+        )
     if "symbols" in loaded.memory:
         options = {"temperature": args.temperature, "top_k": args.top_k, "seed": args.seed}
         length = 500 if args.length is None else args.length

@@ -29,6 +29,14 @@ class Settings:
     text: str | None = None
     series: str | None = None
     label: str | None = None
+    horizon: int | None = None
+    target: tuple[str, ...] | list[str] | None = None
+    date: str | None = None
+    drop: tuple[str, ...] | list[str] | None = None
+    season: int | None = None
+    mode: str = "direct"
+    output: str = "quantiles"
+    quantiles: tuple[float, ...] | list[float] = (0.1, 0.5, 0.9)
     held_out: float = 0.1
     cell: str = "lstm"
     hidden: int = 256
@@ -50,7 +58,15 @@ class Settings:
         """Those that were given; the others as suits the data."""
         given = {name: value for name, value in given.items() if value is not None}
         settings = cls(**given)
-        defaults = LABEL_DEFAULTS if settings.is_labelled else TABLE_DEFAULTS if settings.is_table else {}
+        defaults = (
+            LABEL_DEFAULTS
+            if settings.is_labelled
+            else AHEAD_DEFAULTS
+            if settings.is_ahead
+            else TABLE_DEFAULTS
+            if settings.is_table
+            else {}
+        )
         return cls(**defaults | given)
 
     @property
@@ -78,6 +94,19 @@ class Settings:
         return any(name is not None for name in (self.text, self.series, self.label))
 
     @property
+    def is_ahead(self) -> bool:
+        """Whether several rows are forecast. Raises: BadInput on flags of forecasts without the one that says how many."""
+        if self.horizon is None:
+            named = [name for name in ("target", "date", "drop", "season") if getattr(self, name) is not None]
+            if named and not self.is_labelled:
+                raise BadInput(f"--{named[0]} goes with --horizon N, the number of rows to forecast; give it too")
+            return False
+        if not self.files or self.is_labelled:
+            what = "--label, which learns classes" if self.files else "no --data; give the table to forecast"
+            raise BadInput(f"--horizon forecasts the rows of a table, and there is {what}")
+        return True
+
+    @property
     def is_table(self) -> bool:
         """Whether the data are read as a table of numbers to forecast rather than as a text."""
         said = self.sep or self.header is not None or self.thousands or self.percent or self.currency
@@ -89,6 +118,7 @@ class Settings:
 
 TABLE_DEFAULTS: dict[str, Any] = {"hidden": 64, "steps": 1000, "time": 48, "rate": 2e-3}
 LABEL_DEFAULTS: dict[str, Any] = {"hidden": 64, "batch": 32, "time": 400, "rate": 2e-3, "dropout": 0.3}
+AHEAD_DEFAULTS: dict[str, Any] = {"hidden": 64, "batch": 32, "steps": 1000, "rate": 2e-3, "validate_every": 50}
 NAMES = tuple(f.name for f in fields(Settings))
 
 
@@ -128,9 +158,16 @@ def build(settings: Settings, outputs: int) -> Any:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``rnnjax train`` that are settings. They default to None, so that what was given can be told apart."""
-    data, tables, labels, network, training = (
+    data, tables, ahead, labels, network, training = (
         parser.add_argument_group(title).add_argument
-        for title in ("data", "tables", "labelled sequences, in a table", "network", "training")
+        for title in (
+            "data",
+            "tables",
+            "forecasts, of a table",
+            "labelled sequences, in a table",
+            "network",
+            "training",
+        )
     )
     data(
         "--data",
@@ -151,6 +188,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tables("--thousands", metavar="X", help="what stands between groups of digits: , . ' or a blank")
     for name, what in {"percent": "12 %% reads as 12", "currency": "signs and codes are taken off, ($5) is -5"}.items():
         tables(f"--{name}", action="store_true", default=None, help=what)
+    ahead("--horizon", type=count, metavar="N", help="forecast so many rows, with quantiles; then: rnnjax forecast DIR")
+    ahead(
+        "--target", action="append", metavar="COLUMN", help="what to forecast; again for another (default: all numbers)"
+    )
+    ahead("--date", metavar="COLUMN", help="the dates of the rows, a step apart (default: the first column of dates)")
+    ahead(
+        "--drop", action="append", metavar="COLUMN", help="do not read this column; others are read beside the target"
+    )
+    ahead("--season", type=count, metavar="N", help="rows after which it repeats itself (default: found)")
+    ahead(
+        "--mode",
+        choices=("direct", "recursive"),
+        help="all rows at once, or one by one along drawn paths (default: direct)",
+    )
+    ahead(
+        "--output",
+        choices=rj.forecast.OUTPUTS,
+        metavar="LAW",
+        help=f"of a value: {', '.join(rj.forecast.OUTPUTS)} (default: quantiles)",
+    )
+    ahead("--quantiles", type=shares, metavar="Q,Q", help="the quantiles, increasing (default: 0.1,0.5,0.9)")
     labels("--label", metavar="COLUMN", help="learn the classes in this column; --text or --series says of what")
     labels("--text", metavar="COLUMN", help="each row holds a text, in this column")
     labels(
@@ -183,7 +241,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _flag(add: Callable[..., Any], name: str, kind: Any, metavar: str, what: str) -> None:
     """A flag with its defaults: for a text, and where others are better for tables or labels."""
-    others = {"to forecast": TABLE_DEFAULTS.get(name), "for labels": LABEL_DEFAULTS.get(name)}
+    others = {
+        "to forecast": TABLE_DEFAULTS.get(name),
+        "with --horizon": AHEAD_DEFAULTS.get(name),
+        "for labels": LABEL_DEFAULTS.get(name),
+    }
     more = "".join(f", {what} {value}" for what, value in others.items() if value is not None)
     default = f" (default {getattr(Settings(), name)}{more})"
     add(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=what + default)
@@ -217,6 +279,17 @@ def positive(text: str) -> float:
 def share(text: str) -> float:
     """A number in [0, 1)."""
     return _number(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def shares(text: str) -> list[float]:
+    """Increasing numbers between 0 and 1, with commas between."""
+    found = [
+        _number(part, lambda value: 0 < value < 1, "numbers between 0 and 1, as 0.1,0.5,0.9")
+        for part in text.split(",")
+    ]
+    if any(a >= b for a, b in zip(found, found[1:])):
+        raise argparse.ArgumentTypeError(f"must be increasing, got {text!r}")
+    return found
 
 
 def held_share(text: str) -> float:

@@ -258,6 +258,8 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     print(comparison(task.baselines(), mine, f"this network (step {result.best_step})", task.higher))
     if task.confusion is not None:
         show_confusion(task, result.params, out / folders.CONFUSION)
+    if task.told is not None:
+        print("\n" + task.told(result.params, out))
     why = "no better for a while" if result.stopped == "converged" else "all steps done"
     skipped = int(result.state.skipped)
     print(f"\nStopped at step {int(result.state.step)}: {why}.")
@@ -268,7 +270,11 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")
     where = shlex.quote(str(out))
     more = f"--patience {2 * settings.patience}" if result.stopped == "converged" else f"--steps {2 * settings.steps}"
-    use = f"rnnjax predict {where} FILE" if task.confusion is not None else f"rnnjax sample {where}"
+    use = (
+        f"rnnjax predict {where} FILE"
+        if task.confusion is not None
+        else f"rnnjax {'forecast' if task.told else 'sample'} {where}"
+    )
     print(f"Next:\n  {use}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume {more}")
 
 

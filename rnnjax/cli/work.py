@@ -25,6 +25,7 @@ class Task(NamedTuple):
     baselines: the same number for predictors that learn nothing, by name. remarks: sentences on the data.
     higher: whether more of the unit is better. each: what a step is on. held: what is measured on.
     whole: as validate, of all that is held out, where that measures a part.
+    told: what else is said of the params, files for it being written into a folder.
     confusion: of a classifier, counts ``[classes, classes]`` of what is and what it says, for the params.
     """
 
@@ -47,6 +48,7 @@ class Task(NamedTuple):
     batch_axis: Any = BATCH_AXIS
     confusion: Callable[[Any], np.ndarray] | None = None
     whole: Callable[[Any], Any] | None = None
+    told: Callable[[Any, Any], str] | None = None
 
     def measure(self, params: Any) -> dict[str, float]:
         """What is found on all that is held out, with the numbers that follow from the loss."""
@@ -62,8 +64,10 @@ PerStep = Callable[..., tuple[Any, jax.Array, Any]]
 
 def make_task(settings: Settings) -> Task:
     """Reads the data and sets the task. Raises: DataError, BadInput."""
-    from rnnjax.cli import labels, tables, texts
+    from rnnjax.cli import ahead, labels, tables, texts
 
+    if settings.is_ahead:
+        return ahead.ahead_task(settings)
     if settings.is_labelled:
         return labels.label_task(settings)
     return tables.table_task(settings) if settings.is_table else texts.text_task(settings)

@@ -1,8 +1,9 @@
 """Forecasting: several rows ahead of several series, with quantiles; measured beside the simple methods."""
 
 from rnnjax.forecast.backtest import Backtest, backtest
+from rnnjax.forecast.laws import OUTPUTS
 from rnnjax.forecast.model import Fitted, Forecast, Forecaster
 from rnnjax.forecast.picture import fan_chart
 from rnnjax.forecast.scores import Scores
 
-__all__ = ["Backtest", "Fitted", "Forecast", "Forecaster", "Scores", "backtest", "fan_chart"]
+__all__ = ["OUTPUTS", "Backtest", "Fitted", "Forecast", "Forecaster", "Scores", "backtest", "fan_chart"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnjax.data import season_of
 from rnnjax.forecast.model import Fitted, Forecast, Forecaster
-from rnnjax.forecast.rows import read_rows
+from rnnjax.forecast.rows import Rows, read_rows
 from rnnjax.forecast.scores import Scores, crps_of, score, seasonal_naive, usual_error
 
 
@@ -95,15 +95,25 @@ def backtest(
         fitted, refit = model, False
     else:
         fitted = forecaster.fit_rows(key, rows.until(first, horizon), **how)
-    forecasts = []
+    models = []
     for origin in origins:
-        seen = rows.until(int(origin) + 1, horizon)
-        fitted = forecaster.fit_rows(key, seen, **how) if refit and forecasts else fitted
-        forecasts.append(fitted.after(seen, paths, seed))
+        again = refit and models
+        models.append(forecaster.fit_rows(key, rows.until(int(origin) + 1, horizon), **how) if again else fitted)
+    return measured(models, rows, origins, season, paths, seed)
+
+
+def measured(
+    models: list[Fitted], rows: Rows, origins: np.ndarray, season: int, paths: int = 200, seed: int = 0
+) -> Backtest:
+    """One forecast from each origin, by the model for it, measured; what came before the first is what is usual."""
+    levels, horizon, first = models[-1].model.quantiles, models[-1].model.horizon, int(origins[0]) + 1
+    forecasts = [
+        fitted.after(rows.until(int(origin) + 1, horizon), paths, seed) for fitted, origin in zip(models, origins)
+    ]
     at = origins[:, None] + np.arange(1, horizon + 1)
     came, there = rows.values[at], rows.there[at]
     usual = usual_error(rows.values[:first], rows.there[:first], season)
-    against = lambda *found: score(came, there, usual, forecaster.quantiles, *found)
+    against = lambda *found: score(came, there, usual, levels, *found)
     last = np.stack([np.repeat(rows.values[origin][None], horizon, 0) for origin in origins])
     naive = np.stack([seasonal_naive(rows.values[: origin + 1], horizon, season) for origin in origins])
     stacked = lambda name: np.stack([getattr(forecast, name) for forecast in forecasts])
@@ -112,13 +122,13 @@ def backtest(
         model=against(stacked("median"), stacked("quantiles"), crps),
         persistence=against(last),
         seasonal_naive=against(naive),
-        nominal=forecaster.quantiles[-1] - forecaster.quantiles[0],
+        nominal=levels[-1] - levels[0],
         season=season,
         origins=origins,
         forecasts=forecasts,
         came=came,
         there=there,
-        fitted=fitted,
+        fitted=models[-1],
     )
 
 

@@ -95,12 +95,9 @@ class Forecaster:
         """The law of a value, see `rnnjax.forecast.laws`."""
         return law_of(self.output, self.quantiles)
 
-    def problem(self, rows: Rows, *, batch: int = 32, seed: int = 0) -> Problem:
+    def problem(self, rows: Rows, *, batch: int = 32, seed: int = 0, held_out: float = 0.1) -> Problem:
         """What there is to train on; for those who train by themselves, see `rnnjax.train.fit`."""
-        recursive = self.mode == "recursive"
-        return make_problem(
-            "Forecaster.fit", rows, self.cell, self.law, self.horizon, recursive, self.season, self.context, batch, seed
-        )
+        return make_problem(self, rows, batch, seed, held_out)
 
     def fit(
         self,

@@ -33,6 +33,9 @@ class Correction:
     def __post_init__(self) -> None:
         check_wrapper(self)
 
+    def __repr__(self) -> str:
+        return f"Correction({self.cell!r}, {len(self.start)} output{'s'[: len(self.start) != 1]})"
+
     def init(self, key: jax.Array, x: Any) -> Params:
         params = {"cell": self.cell.init(key, x)}
         hidden, dtype = output_shape(self.cell, params["cell"], x).shape[-1], param_dtype(x)

@@ -34,17 +34,20 @@ def fan_chart(
         raise ValueError(
             f"fan_chart: series must be [T, {many}] as the forecast has {many} series, got the shape {series.shape}"
         )
-    last = min(len(series), 4 * horizon if last is None else last)
+    last = max(1, min(len(series), 4 * horizon if last is None else last))
     at = np.arange(len(series) - last, len(series) + horizon) if dates is None else np.asarray(dates)[-last - horizon :]
     shown = min(many, most)
     figure = Figure(figsize=(8, 1 + 2.4 * shown), layout="constrained")
     for s, axes in enumerate(figure.subplots(shown, squeeze=False)[:, 0]):
         axes.plot(at[:last], series[len(series) - last :, s], color="black", linewidth=1.2, label="seen")
+        joined = lambda after: np.concatenate([series[-1:, s], after[:, s]])  # lines go on from the last value seen
         _fan(axes, at[last:], forecast, s)
+        axes.plot(at[last - 1 :], joined(forecast.median), color="C0", linewidth=1.6, label="median")
         if came is not None:
-            axes.plot(
-                at[last:], np.asarray(came, np.float64)[:, s], color="black", linewidth=1.2, linestyle=":", label="came"
-            )
+            shown_came = joined(np.asarray(came, np.float64))
+            axes.plot(at[last - 1 :], shown_came, color="black", linewidth=1.2, linestyle=":", label="came")
+        if dates is not None:
+            axes.xaxis.set_major_formatter(_short_dates(axes))
         axes.set_title(f"series {s}" if names is None else str(names[s]), loc="left", fontsize=10)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper left")
@@ -53,8 +56,7 @@ def fan_chart(
 
 
 def _fan(axes: Any, at: np.ndarray, forecast: Forecast, s: int) -> None:
-    """The median, and a band from each quantile below it to its fellow above, the widest palest."""
-    axes.plot(at, forecast.median[:, s], color="C0", linewidth=1.6, label="median")
+    """A band from each quantile below it to its fellow above, the widest palest."""
     pairs = len(forecast.levels) // 2
     for i in range(pairs):
         low, high = forecast.levels[i], forecast.levels[-1 - i]
@@ -71,3 +73,10 @@ def _figure() -> Any:
             'pictures are drawn by matplotlib, which is not installed; pip install "rnnjax[plot]"'
         ) from None
     return Figure
+
+
+def _short_dates(axes: Any) -> Any:
+    """Dates that say what changes from one to the next alone."""
+    from matplotlib.dates import ConciseDateFormatter
+
+    return ConciseDateFormatter(axes.xaxis.get_major_locator())

