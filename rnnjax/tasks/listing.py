@@ -21,10 +21,10 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 @cache
 def recipes() -> dict[str, Recipe]:
     """Every recipe by its name."""
-    from rnnjax.tasks import addition, answers, languages, sentiment, shakespeare, speakers
+    from rnnjax.tasks import addition, answers, hourly, languages, sentiment, shakespeare, speakers
 
-    modules = (addition, answers, languages, sentiment, shakespeare, speakers)
-    return {module.RECIPE.name: module.RECIPE for module in modules}
+    found = [module.RECIPE for module in (addition, answers, languages, sentiment, shakespeare, speakers)]
+    return {recipe.name: recipe for recipe in (*found, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)}
 
 
 def named(name: str) -> Recipe:
