@@ -59,10 +59,10 @@ def watch() -> None:
 
 
 def over(status: int) -> None:
-    """The command has done its work: an interrupted one leaves here, another ends undisturbed."""
+    """The command has done its work: one that did not go well leaves here, another ends undisturbed."""
     if not watching():
         return
-    if status > 128:
+    if status:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         leave(status)

@@ -37,7 +37,11 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
+<<<<<<< HEAD
     from rnnjax.cli import bench, evaluate, export, forecast, predict, sample, settings, tasks, train
+=======
+    from rnnjax.cli import bench, distributed, evaluate, export, memory, predict, sample, settings, tasks, train
+>>>>>>> b0ee9ec (command: one run in several processes, what a step takes in memory, and files of another form; docs/scaling.md)
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -67,6 +71,15 @@ def parser() -> argparse.ArgumentParser:
         help="go on with the run in --out; only --steps and --patience may be given anew",
     )
     this_run.add_argument("--overwrite", action="store_true", help="replace the run in --out")
+    this_run.add_argument(
+        "--memory",
+        type=memory.size,
+        nargs="?",
+        const=0,
+        metavar="SIZE",
+        help="train nothing: say what a step takes by each --checkpoint, and the fastest that fits into SIZE (2GB)",
+    )
+    distributed.add_arguments(into.add_argument_group("several processes"))
     tasks.add_train_arguments(into.add_argument_group("recipes"))
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))
     forecast.add_arguments(command("forecast", forecast, "print the rows to come, with quantiles, as CSV"))

@@ -19,6 +19,16 @@ TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
 EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
 OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT, FAN} | EXPORTS
 
+LEAST = {"hidden": 1, "layers": 1, "steps": 1, "batch": 1, "time": 1, "patience": 1, "validate_every": 1, "seed": 0}
+LEAST |= {"rate": 1e-30, "clip": 1e-30, "dropout": 0, "held_out": 1e-30}
+KINDS = {"data": (str, tuple, type(None)), "header": (bool, type(None)), "cell": (str,)}
+KINDS |= dict.fromkeys(("horizon", "season"), (int, type(None))) | dict.fromkeys(("mode", "output"), (str,))
+STRINGS = ("sep", "encoding", "thousands", "text", "series", "label", "init_from", "checkpoint", "date")
+KINDS |= dict.fromkeys(STRINGS, (str, type(None)))
+KINDS |= dict.fromkeys(("percent", "currency", "bf16"), (bool,))
+KINDS |= dict.fromkeys(("rate", "dropout", "clip", "held_out"), (int, float))
+KINDS |= dict.fromkeys(("hidden", "layers", "steps", "batch", "time", "patience", "validate_every", "seed"), (int,))
+
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
     """The first free ``rnnjax-runs/<data>-<cell>-<n>``."""
@@ -105,9 +115,75 @@ def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
     if not path.is_file():
         raise BadInput(f"{folder} holds no run (no {CONFIG}); give the folder that `rnnjax train` wrote")
     try:
-        config = json.loads(path.read_text())
-        known = {name: config["settings"][name] for name in NAMES if name in config["settings"]}
-        files = [str(folder / PIPED) if file == STANDARD_INPUT else file for file in as_files(known["data"])]
-        return Settings(**known | {"data": as_data(files)}), config
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadInput(f"{path} cannot be read as the settings of a run ({error}); was it edited?") from None
+        config = json.loads(path.read_text(encoding="utf-8"))
+        have = part(part(config, "the file"), "settings")
+        known = {name: have[name] for name in NAMES if name in have}
+        files = [str(folder / PIPED) if file == STANDARD_INPUT else file for file in as_files(known.get("data"))]
+        settings = Settings(**known | {"data": as_data(files)})
+        fault = settings_fault(settings) or memory_fault(part(config, "memory") if "memory" in config else {})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        fault = str(error) or type(error).__name__
+    if fault:
+        raise BadInput(f"{path} cannot be read as the settings of a run ({fault}); was it edited?")
+    return settings, config
+
+
+def part(config: Any, name: str) -> dict[str, Any]:
+    """An object, or one inside of it. Raises: TypeError, KeyError."""
+    found = config if name == "the file" else config[name]
+    if not isinstance(found, dict):
+        raise TypeError(f"{name} must be an object, got {_shown(found)}")
+    return found
+
+
+def settings_fault(settings: Settings) -> str | None:
+    """What no command line could have given, or None."""
+    given: dict[str, Any] = settings.asdict()
+    for name, value in given.items():
+        least, kinds = LEAST.get(name), KINDS.get(name, (object,))
+        right = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
+        if not right or (least is not None and not least <= float(value) < 2 ** (13 if name == "layers" else 31)):  # type: ignore
+            return f"{name} is {_shown(value)}"
+    if not all(isinstance(file, str) for file in settings.files):
+        return f"data is {_shown(settings.data)}"
+    known = settings.stored in (None, "sqrt") or isinstance(settings.stored, int)
+    return None if known else f"checkpoint is {_shown(settings.checkpoint)}"
+
+
+def memory_fault(memory: dict[str, Any]) -> str | None:
+    """What sampling could not use of what a run knows of its data, or None."""
+    symbols = memory.get("symbols", "x")
+    if not isinstance(symbols, str) or not symbols or len(set(symbols)) < len(symbols):
+        return f"symbols is {_shown(symbols)}"
+    if "inputs" not in memory:
+        return None
+    columns, inputs = memory["columns"], memory["inputs"]
+    if (
+        not isinstance(inputs, int)
+        or not _all(str, columns)
+        or not _all(str, memory["forms"])
+        or not 0 < inputs < 2**31
+    ):
+        return f"columns are {_shown(columns)}, inputs {_shown(inputs)}"
+    rows = memory["recent"]
+    for name in ("mean", "deviation", "step", "last"):
+        if not _all((int, float), memory[name]) or len(memory[name]) != len(columns):
+            return f"{name} is {_shown(memory[name])}"
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not all(_all((int, float), row) and len(row) == inputs for row in rows)
+    ):
+        return f"recent is {_shown(rows)}"
+    return f"forms are {_shown(memory['forms'])}" if len(memory["forms"]) != len(columns) else None
+
+
+def _all(kinds: Any, values: Any) -> bool:
+    """A list with something in it, all of these kinds."""
+    good = lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+    return isinstance(values, list) and bool(values) and all(map(good, values))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."

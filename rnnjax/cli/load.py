@@ -46,14 +46,17 @@ class Loaded(NamedTuple):
 def load(folder: Path) -> Loaded:
     """Raises: BadInput if there is no run, no checkpoint yet, or a checkpoint of another shape."""
     settings, config = folders.read_config(folder)
-    memory = config["memory"]
+    memory = config.get("memory", {})
     try:
         cell, example = network(settings, memory, folder)
     except (KeyError, TypeError) as error:
         raise BadInput(
             f"{folder / folders.CONFIG} does not say what the network saw ({error}); was it edited?"
         ) from None
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros(example.shape, example.dtype)))
+    try:
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), jnp.zeros(example.shape, example.dtype)))
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"{folder} cannot hold such a network ({error}); was its {folders.CONFIG} edited?") from None
     if not (folder / folders.CHECKPOINTS).is_dir():
         raise BadInput(f"{folder} has no checkpoint yet; train it first: rnnjax train --out {folder} --resume")
     checkpoints = Checkpoints(folder / folders.CHECKPOINTS)

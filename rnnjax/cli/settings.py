@@ -52,6 +52,7 @@ class Settings:
     seed: int = 0
     bf16: bool = False
     init_from: str | None = None
+    checkpoint: str | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Settings:
@@ -85,8 +86,15 @@ class Settings:
 
     @property
     def precision(self) -> dict[str, Any]:
-        """How products are computed, for `rnnjax.unroll`."""
-        return {"matmul_dtype": jnp.bfloat16} if self.bf16 else {}
+        """How products are computed and what is stored, for `rnnjax.unroll`."""
+        return ({"matmul_dtype": jnp.bfloat16} if self.bf16 else {}) | (
+            {"checkpoint": self.stored} if self.stored else {}
+        )
+
+    @property
+    def stored(self) -> Any:
+        """``checkpoint`` as `rnnjax.unroll` takes it."""
+        return int(self.checkpoint) if self.checkpoint and self.checkpoint.isdigit() else self.checkpoint
 
     @property
     def is_labelled(self) -> bool:
@@ -235,6 +243,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _flag(training, "patience", count, "N", "stop after so many validations without a better one")
     _flag(training, "validate_every", count, "N", "steps between validations, each of which saves a checkpoint")
     _flag(training, "seed", natural, "N", "seed of the parameters, the order of the data and the noise")
+    training(
+        "--checkpoint",
+        type=segments,
+        metavar="N|sqrt",
+        help="steps of time after which the carry is stored and the rest computed again: less memory, more time (default none)",
+    )
     bf16 = "multiply in bfloat16, add in float32: faster on accelerators"
     training("--bf16", action="store_true", default=None, help=bf16)
 
@@ -254,6 +268,11 @@ def _flag(add: Callable[..., Any], name: str, kind: Any, metavar: str, what: str
 def count(text: str) -> int:
     """A positive whole number."""
     return _at_least(1, text)
+
+
+def segments(text: str) -> str | None:
+    """A positive whole number or ``sqrt``; None for ``none``."""
+    return None if text == "none" else text if text == "sqrt" else str(count(text))
 
 
 def natural(text: str) -> int:

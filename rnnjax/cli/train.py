@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 
 import rnnjax as rj
+from rnnjax.cli import distributed, memory, tasks
 from rnnjax.cli import folder as folders
-from rnnjax.cli import tasks
 from rnnjax.cli.adopt import adopted, taken_over
 from rnnjax.cli.devices import Devices, choose
 from rnnjax.cli.errors import BadInput
@@ -25,6 +25,8 @@ from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.cli.work import Task, make_task
 from rnnjax.data.files import STANDARD_INPUT
+from rnnjax.train import hosts
+from rnnjax.train.digest import sha256
 from rnnjax.train.lock import LOCK
 from rnnjax.train.metrics import Metrics
 
@@ -35,27 +37,68 @@ def run(args: argparse.Namespace) -> int:
         return tasks.train(args)
     if args.full:
         raise BadInput("--full goes with --task; without it, --steps and --hidden say how long and how large a run is")
-    settings, out = (resumed if args.resume else begun)(args)
-    devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
-    task = make_task(settings)
-    start, begins = beginning(settings, task, going_on=args.resume and folders.steps_done(out) > 0)
-    with folders.held(out):
-        return run_in(out, args, settings, task._replace(remarks=task.remarks + begins), start, devices)
+    if args.memory is not None:
+        return memory.tell(Settings.of(given(args)), args.memory)
+    if distributed.asked(args):
+        with distributed.joined(args):
+            return run_on(args, several=True)
+    return run_on(args)
 
 
-def run_in(
-    out: Path, args: argparse.Namespace, settings: Settings, task: Task, start: tuple[Any, ...], devices: Devices
-) -> int:
-    """`run` in a folder that is this process's alone."""
-    notice = ""
+def run_on(args: argparse.Namespace, several: bool = False) -> int:
+    """`run` once it is known in how many processes."""
+
+    def prepare() -> tuple[Settings, Path, Devices, Task, tuple[Any, ...]]:
+        settings, out = (resumed if args.resume else begun)(args)
+        if several:
+            devices = distributed.devices(settings)
+        else:
+            devices = choose(args.devices, settings, devices_before(args, settings) if args.resume else None)
+        task = make_task(settings)
+        start, begins = beginning(settings, task, going_on=args.resume and folders.steps_done(out) > 0)
+        return settings, out, devices, task._replace(remarks=task.remarks + begins), start
+
+    settings, out, devices, task, start = distributed.agreed(prepare) if several else prepare()
+    if several:
+        versions = {"rnnjax": rj.__version__, "JAX": jax.__version__, "the data's SHA-256": task.fingerprint}
+        distributed.same(**versions, settings=sha256(repr(settings).encode())[:16])
+        task = task._replace(batches=distributed.own_rows(task.batches, task.batch_axis))
+    with contextlib.ExitStack() as held:
+
+        def folder() -> tuple[str]:
+            if hosts.first():
+                held.enter_context(folders.held(out))
+            return (set_up(out, args, settings, task, devices),)
+
+        (notice,) = distributed.agreed(folder) if several else folder()
+        return run_in(out, args, settings, task, start, devices, notice)
+
+
+def set_up(out: Path, args: argparse.Namespace, settings: Settings, task: Task, devices: Devices) -> str:
+    """The folder, which is this program's alone, as the run needs it; what the user should know of a resumed one."""
     if args.resume:
         before, config = folders.read_config(out)
         check_same_data(task, config, out)
         notice = moved_schedule(before, settings, folders.steps_done(out))
-        folders.write_config(out, config_of(settings, task, devices.count))  # --steps may be new
-    else:
+        if hosts.first():
+            folders.write_config(out, config_of(settings, task, devices.count))  # --steps may be new
+        return notice
+    if hosts.first():
         folders.check_new(out, args.overwrite)  # another run may have begun there meanwhile
         folders.make_folder(out, config_of(settings, task, devices.count))
+    return ""
+
+
+def run_in(
+    out: Path,
+    args: argparse.Namespace,
+    settings: Settings,
+    task: Task,
+    start: tuple[Any, ...],
+    devices: Devices,
+    notice: str,
+) -> int:
+    """`run` in a folder that is set up."""
     print(task.title)
     for remark in (*task.remarks, *filter(None, [notice])):
         print(remark)
@@ -72,6 +115,8 @@ def run_in(
                 f"Interrupted after step {at}, saved. Go on with: rnnjax train --out {shlex.quote(str(out))} --resume"
             )
         return 128 + result.signal
+    if not hosts.first():
+        return 0
     result = measured_whole(task, result, out)
     tell(task, result, out, settings)
     return 0
@@ -96,7 +141,7 @@ def train(
         derive=task.derive,
         report=None if sys.stderr.isatty() else lambda line: say(task, line),
         out=out,
-        resume=resume,
+        resume="anywhere" if resume and hosts.several() else resume,
         mesh=devices.mesh,
         batch_axis=task.batch_axis,
         **options,

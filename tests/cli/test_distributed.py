@@ -1,0 +1,135 @@
+"""`rnnjax train` in several processes, and what a step takes in memory."""
+
+import argparse
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from rnnjax.cli import distributed, main, memory
+from rnnjax.cli.errors import BadInput
+
+TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
+SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--validate-every", "20", "--patience", "9999"]
+
+
+def flags(**given):
+    names = {
+        "distributed": False,
+        "coordinator": None,
+        "processes": None,
+        "process": None,
+        "out": "run",
+        "devices": None,
+    }
+    return argparse.Namespace(**(names | given))
+
+
+@pytest.mark.parametrize(
+    "given, sentence",
+    [
+        ({"coordinator": "a:1"}, "--coordinator goes with .*; --processes is missing"),
+        ({"coordinator": "a:1", "processes": 2, "process": 2}, "--process 2 is none of 2 processes; they count from 0"),
+        ({"coordinator": "a", "processes": 2, "process": 0}, "must be HOST:PORT, got 'a'"),
+        ({"distributed": True, "out": None}, "several processes need --out"),
+        ({"distributed": True, "devices": 2}, "--devices is for one process"),
+    ],
+)
+def test_flags_that_do_not_go_together(given, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        distributed.asked(flags(**given))
+    assert not distributed.asked(flags())
+
+
+def test_nobody_there_or_somebody_else(monkeypatch):
+    """A port that is taken, and one where nobody listens."""
+    monkeypatch.setattr(distributed, "PATIENCE", 0.1)
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(BadInput, match=f"process 0 cannot listen at port {port}"):
+            distributed.reach(f"127.0.0.1:{port}", 0)
+        distributed.reach(f"127.0.0.1:{port}", 1)
+    with pytest.raises(BadInput, match=f"nobody answers at 127.0.0.1:{port} .*; start process 0 there"):
+        distributed.reach(f"127.0.0.1:{port}", 1)
+
+
+def test_every_process_reads_its_own_rows(monkeypatch):
+    batches = lambda step: {"window": step + np.arange(12).reshape(2, 6), "fresh": np.arange(6)}
+    monkeypatch.setattr(distributed.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(distributed.jax, "process_index", lambda: 1)
+    got = distributed.own_rows(batches, {"window": 1, "fresh": 0})(5)
+    assert got["window"].tolist() == [[7, 8], [13, 14]] and got["fresh"].tolist() == [2, 3]
+
+
+def test_the_fastest_that_fits():
+    ways = [memory.Way(None, 900, 1.0), memory.Way("32", 500, 2.0), memory.Way("sqrt", 200, 3.0)]
+    found = [memory.fastest(ways, budget) for budget in (0, 900, 899, 200, 199)]
+    assert [way and way.peak for way in found] == [900, 900, 500, 200, None]
+
+
+def begin(tmp_path, *more, second=()):
+    (tmp_path / "cat.txt").write_text(TEXT)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    common = ["train", "--data", tmp_path / "cat.txt", "--out", tmp_path / "run", *SMALL, *more, "--coordinator", where]
+    argv = lambda i: [sys.executable, "-m", "rnnjax", *map(str, common), "--processes", "2", "--process", str(i)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return [subprocess.Popen([*argv(i), *(second if i else ())], **pipes) for i in range(2)]
+
+
+def ended(processes):
+    said = [process.communicate() for process in processes]
+    return [process.returncode for process in processes], said
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
+    """Status 143 from both, after the same step; the resumed run equals that of one process up to the order of sums."""
+    processes = begin(tmp_path, "--steps", "3000")
+    while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    status, said = ended(processes)
+    assert (
+        status == [143, 143] and "Interrupted after step" in said[0][0] and [errors for _, errors in said] == ["", ""]
+    )
+    at = int(re.search(r"Interrupted after step (\d+)", said[0][0])[1])
+    status, said = ended(begin(tmp_path, "--resume", "--steps", str(at + 20)))
+    assert status == [0, 0], said
+    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps) and max(steps) == at + 20
+    assert main(["eval", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("second, sentence", [(["--seed", "5"], "settings is .* in process 0 and .* in process 1")])
+def test_processes_that_differ_are_told_and_all_end(tmp_path, second, sentence):
+    status, said = ended(begin(tmp_path, "--steps", "20", second=second))
+    assert status == [2, 2] and all(re.search(sentence, errors) and "Traceback" not in errors for _, errors in said), (
+        said
+    )
+
+
+@pytest.mark.slow
+def test_memory_falls_with_checkpoints(tmp_path, capsys):
+    """The table, and a budget that only the square root meets."""
+    (tmp_path / "cat.txt").write_text(TEXT)
+    argv = ["train", "--data", str(tmp_path / "cat.txt"), "--hidden", "32", "--time", "256", "--memory"]
+    assert main(argv) == 0
+    said = capsys.readouterr().out
+    peaks = {
+        words[0]: float(words[1])
+        for words in map(str.split, said.splitlines())
+        if len(words) == 3 and words[1][0].isdigit()
+    }
+    assert list(peaks) == ["none", "128", "64", "sqrt"] and peaks["none"] > 2 * peaks["sqrt"]
+    assert main([*argv, f"{peaks['sqrt'] + 0.1}MiB"]) == 0
+    assert "--checkpoint sqrt" in capsys.readouterr().out
+    assert main([*argv, "1kB"]) == 2
