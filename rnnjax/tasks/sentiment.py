@@ -59,8 +59,10 @@ def make(setting: Setting) -> Problem:
         vectors = params["table"][text]
         if key is not None:
             k_word, k_part = jax.random.split(key)
-            vectors *= jax.random.bernoulli(k_word, 0.7, text.shape)[..., None] / 0.7  # words left out
-            vectors *= jax.random.bernoulli(k_part, 0.5, vectors.shape) / 0.5
+            vectors = jnp.where(
+                jax.random.bernoulli(k_word, 0.7, text.shape)[..., None], vectors / 0.7, 0.0
+            )  # words left out
+            vectors = jnp.where(jax.random.bernoulli(k_part, 0.5, vectors.shape), vectors / 0.5, 0.0)
         _, ys = layer(params["layer"], vectors, lengths=lengths)
         mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)
         most = jnp.where(valid, ys, -1.0).max(0)
