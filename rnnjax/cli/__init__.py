@@ -37,11 +37,19 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     from rnnjax import __version__
-<<<<<<< HEAD
-    from rnnjax.cli import bench, evaluate, export, forecast, predict, sample, settings, tasks, train
-=======
-    from rnnjax.cli import bench, distributed, evaluate, export, memory, predict, sample, settings, tasks, train
->>>>>>> b0ee9ec (command: one run in several processes, what a step takes in memory, and files of another form; docs/scaling.md)
+    from rnnjax.cli import (
+        bench,
+        distributed,
+        evaluate,
+        export,
+        forecast,
+        memory,
+        predict,
+        sample,
+        settings,
+        tasks,
+        train,
+    )
 
     top = _Parser(prog="rnnjax", description="Recurrent networks in JAX.", epilog=EXAMPLES)
     top.formatter_class = argparse.RawDescriptionHelpFormatter
