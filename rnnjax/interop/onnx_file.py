@@ -31,9 +31,9 @@ def said(what: str) -> Iterator[None]:
             f"{FROM}: {what}: it is nested, or leads through other values, deeper than can be followed"
         ) from None
     except Exception as error:  # onnx raises its own, protobuf's, RuntimeError, TypeError, UnicodeDecodeError and more
-        if isinstance(error, ValueError) and str(error).startswith(f"{FROM}:"):
-            raise
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:1000]  # names in the file may hold anything
+        if type(error) is ValueError and reason.startswith(f"{FROM}:"):
+            raise ValueError(reason) from None
         raise ValueError(f"{FROM}: {what}: {type(error).__name__}{': ' + reason if reason else ''}") from None
 
 

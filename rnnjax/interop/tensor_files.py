@@ -57,6 +57,9 @@ def load_safetensors(path: Path, like: Any = None) -> Any:
         raise ValueError(
             f"load_safetensors: {os.fspath(path)} holds a tensor that cannot be read: {_line(error)}"
         ) from None
+    for name in flat:
+        if not name.isprintable():
+            raise ValueError(f"load_safetensors: {os.fspath(path)} has a tensor of the name {name[:80]!r}")
     if like is not None:
         _check(os.fspath(path), flat, flatten(like))
     return unflatten(os.fspath(path), to_jax("load_safetensors", flat))

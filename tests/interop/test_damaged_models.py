@@ -239,6 +239,12 @@ def test_a_tensor_that_says_more_than_it_holds():
         del model.graph.initializer[0].dims[:]
         model.graph.initializer[0].dims.extend(dims)
         assert outcome(rj.interop.from_onnx, model.SerializeToString()) == "refused"
+    model = operator("GRU", bias=False)
+    model.graph.node[0].input.append("two\nlines")
+    with pytest.raises(
+        ValueError, match=r"^from_onnx: GRU node 'rec': B \(two lines\) is not a constant of the graph$"
+    ):
+        rj.interop.from_onnx(model)
     model = operator("GRU")
     model.graph.node[0].attribute.add(name="direction", type=onnx.AttributeProto.STRING, s=b"\xff\xfe")
     with pytest.raises(
@@ -296,7 +302,9 @@ def header_changed(rng, content):
     entry = header[name]
     choice = int(rng.integers(6))
     if choice == 0:
-        header[str(rng.choice(["a", "a.b", "a.b.c", "..", "", "/etc/x", ".".join("a" * 3000)]))] = header.pop(name)
+        header[str(rng.choice(["a", "a.b", "a.b.c", "..", "", "/etc/x", "two\nlines", ".".join("a" * 3000)]))] = (
+            header.pop(name)
+        )
     elif choice == 1:
         entry["dtype"] = str(rng.choice(["F32", "F8_E4M3", "I64", "BOOL", "U8", "BF16", "F4", "C64", "F64", "none"]))
     elif choice == 2:
