@@ -155,7 +155,7 @@ def memory_fault(memory: dict[str, Any]) -> str | None:
     symbols = memory.get("symbols", "x")
     if not isinstance(symbols, str) or not symbols or len(set(symbols)) < len(symbols):
         return f"symbols is {_shown(symbols)}"
-    if "inputs" not in memory:
+    if "inputs" not in memory or "plan" in memory:  # a forecast's is looked at where it is read
         return None
     columns, inputs = memory["columns"], memory["inputs"]
     if (

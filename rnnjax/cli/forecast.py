@@ -10,6 +10,7 @@ from typing import Any
 
 from rnnjax.cli.ahead import forecaster, plainly, plan_of, rows_of, sheet_of, with_newer
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.folder import CONFIG
 from rnnjax.cli.load import load
 from rnnjax.cli.series import Sheet, written_dates
 from rnnjax.cli.settings import count, natural
@@ -22,7 +23,13 @@ def run(args: argparse.Namespace) -> int:
     loaded = load(Path(args.folder))
     if "plan" not in loaded.memory:
         raise BadInput(f"{args.folder} was trained without --horizon; use it by rnnjax sample {args.folder}")
-    sheet, model, plan = sheet_of(loaded.memory), forecaster(loaded.settings), plan_of(loaded.memory)
+    model = forecaster(loaded.settings)
+    try:
+        sheet, plan = sheet_of(loaded.memory), plan_of(loaded.memory)
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"{args.folder} does not say what its forecasts start from ({error}); was its {CONFIG} edited?"
+        ) from None
     if args.data is not None:
         sheet = with_newer(sheet, loaded.settings, args.data).last(plan.reach + plan.context)
     rows = rows_of(sheet, model.horizon)
