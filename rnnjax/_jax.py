@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -456,6 +456,12 @@ def placement(value: Any) -> Any:
     sharding = (value if isinstance(value, (jax.ShapeDtypeStruct, ShapedArray)) else jax.typeof(value)).sharding
     spec = getattr(sharding, "spec", ())
     return sharding if any(axis is not None for axis in spec) else None
+
+
+def meshes(avals: Iterable[Any]) -> set:
+    """The meshes that types name; more than one where a part was traced for other kinds of axes, under `jax.sharding.auto_axes`."""
+    found = (getattr(getattr(aval, "sharding", None), "mesh", None) for aval in avals)
+    return {mesh for mesh in found if mesh is not None and not mesh.empty}
 
 
 def step_type(stack: Any) -> jax.ShapeDtypeStruct:

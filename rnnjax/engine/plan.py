@@ -140,6 +140,8 @@ def decide(traced: Traced, graph: Graph, fuse: bool | str, matmul_dtype: Any) ->
     if matmul_dtype is not None:
         graph = lower_products(graph, matmul_dtype)
     s = sort(graph, traced.num_carry, everything=fuse == "all", hoisting=fuse != "defer")
+    if len(_jax.meshes(v.aval for e in s.loop for v in e.outs)) > 1:
+        return Plan("a part of the loop lies on another mesh than the rest, as a gather with out_sharding does")
     taps = find_taps(s, lambda eqn: defers(eqn, fuse))
     if fuse is True and matmul_dtype is None and not pays(s, taps):
         return Plan("nothing to hoist and nothing to defer", s)

@@ -242,3 +242,27 @@ def test_a_named_axis_outlives_the_vmap_that_names_it(wrap):
         return jax.vjp(f, h0)[1](f(h0)), jax.jvp(f, (h0,), (h0,))
 
     assert_same(of)
+
+
+@pytest.mark.parametrize("scan", [lax.scan, rj.scan], ids=["lax.scan", "rj.scan"])
+def test_a_gather_placed_by_hand_of_what_the_carry_says(scan):
+    """Its inside is traced for a mesh with automatic axes: it cannot be taken apart, and runs as `lax.scan` runs it."""
+    mesh = jax.sharding.AbstractMesh((4,), ("batch",), axis_types=(AxisType.Explicit,))
+    placed = lambda dtype, *shape, spec=PartitionSpec(): jax.ShapeDtypeStruct(
+        shape, dtype, sharding=jax.sharding.NamedSharding(mesh, spec)
+    )
+    rows = PartitionSpec("batch", None)
+
+    def loss(table, w, tokens, h):
+        def step(carry, _):
+            tokens, h = carry
+            x = table.at[tokens].get(out_sharding=jax.sharding.NamedSharding(mesh, rows))
+            h = jnp.tanh((x + h) @ w)
+            return (h.argmax(-1).astype(tokens.dtype), h), h
+
+        return jnp.sum(scan(step, (tokens, h), None, length=6)[1] ** 2)
+
+    given = (placed("float32", 10, 4), placed("float32", 4, 4), placed("int32", 8, spec=PartitionSpec("batch")))
+    with jax.sharding.use_abstract_mesh(mesh):
+        grads = jax.eval_shape(jax.grad(loss, (0, 1)), *given, placed("float32", 8, 4, spec=rows))
+    assert [g.shape for g in grads] == [(10, 4), (4, 4)]
