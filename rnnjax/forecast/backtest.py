@@ -63,6 +63,7 @@ def backtest(
     steps: int = 1000,
     paths: int = 200,
     seed: int = 0,
+    key: jax.Array | None = None,
     **how: Any,
 ) -> Backtest:
     """Forecasts the last rows of a series from ``windows`` origins, each from what stood before it alone.
@@ -71,7 +72,7 @@ def backtest(
         seen no row after the first origin. series ``[T, S]``, known ``[T, K]`` or longer, past, mask: as for `Forecaster.fit`.
     windows: W. every: rows from one origin to the next; the horizon if None. The last forecast ends with the series.
     season: of the seasonal naive method and of MASE; None: that of `rnnjax.data.season_of` on the rows before the first origin.
-    steps, how: of `Forecaster.fit`; its key is that of ``seed``. paths: of recursive forecasts.
+    steps, how: of `Forecaster.fit`; key: of every fit; that of ``seed`` if None. paths: of recursive forecasts.
     Raises: ValueError where too few rows are left, or where a fitted model has seen what it would forecast.
 
     >>> import numpy as np, rnnjax as rj
@@ -89,7 +90,7 @@ def backtest(
     origins = _origins(len(rows.values), horizon, windows, every or horizon)
     first = int(origins[0]) + 1
     season = _season(rows.values[:first], season)
-    key, how = jax.random.key(seed), {"steps": steps, **how}
+    key, how = jax.random.key(seed) if key is None else key, {"steps": steps, **how}
     if isinstance(model, Fitted):
         _check_unseen(model, first)
         fitted, refit = model, False
