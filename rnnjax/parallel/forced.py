@@ -20,8 +20,8 @@ class Forced:
 
     cell: any cell. share: in [0, 1); 0 is the cell itself. One step's input is the pair ``(x, teacher)``, teacher of the structure of
     the carry, NaN where nothing is known. params, carry, y: the inner cell's.
-    Jacobians shrink by ``1 - share``: where that takes the largest exponent below zero, gradients stay bounded and Newton's method
-    takes a few iterations for any T, of a chaotic cell too. The least such share is ``1 - exp(-exponent)``.
+    Jacobians shrink by ``1 - share``: from a share of ``1 - exp(-exponent)`` on, gradients stay bounded, of a chaotic cell too. Newton's
+    method then takes a few iterations for any T where its guesses on the way do not run off, which takes a larger share.
     Errors: ValueError/TypeError for a bad share or an input that is not a pair.
     Source: Hess, Monfared, Brenner, Durstewitz 2023, arXiv:2306.04406, equation 5.
 

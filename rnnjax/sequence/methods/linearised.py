@@ -90,25 +90,38 @@ def amplification(
 ) -> jax.Array:
     """How much longer the steps make a small error, relative to ``1 + |s|``, from where it arises to where it is largest.
 
-    A random direction follows the trajectory through each of T / `WINDOW` windows, all windows at once; of the logarithms of its
-    growth in each step, the largest sum over steps in a row. So it is an estimate, which no unlucky direction
-    spoils for longer than a window. before, after: ``[T, *B, d]``, the carries that steps read and make.
+    All windows of `WINDOW` steps at once are followed in order, by two errors: a random one at the start of each, of the logarithms
+    of whose growth in each step the largest sum over steps in a row counts, through windows; and one with something random
+    added in each step, so that no step that kills errors hides what grows after it, whose length counts. So it is an
+    estimate. before, after: ``[T, *B, d]``, the carries that steps read and make.
     """
     time, width = len(before), min(len(before), WINDOW)
     first = np.minimum(np.arange(0, time, width), time - width)  # the last window may overlap the one before
     at = first + np.arange(width)[:, None]  # [step in the window, window]
-    directions = jax.random.normal(jax.random.key(0), before.shape[1:], jnp.float32).astype(before.dtype)
-    directions = _spread(directions, before[first])
+    noise = jax.random.normal(jax.random.key(0), (width, *before.shape[1:]), jnp.float32).astype(before.dtype)
+    noise = noise / jnp.linalg.norm(noise, axis=-1, keepdims=True)
 
-    def follow(v: jax.Array, of_step: Any) -> Any:
-        s, made, step_of = of_step
-        _, v = jax.jvp(lambda s: jax.vmap(step)(s, step_of), (s,), (v * (1 + jnp.abs(s)),))
-        v = v / (1 + jnp.abs(made))
-        size = jnp.linalg.norm(v, axis=-1, keepdims=True)
-        return v / jnp.where(size > 0, size, 1), size[..., 0]
+    def follow(state: Any, of_step: Any) -> Any:
+        first, fed, grown = (
+            state  # two directions, and the logarithm of the second one's length where that is above one
+        )
+        s, made, step_of, new = of_step
+        _, push = jax.linearize(lambda s: jax.vmap(step)(s, step_of), s)
+        first, size = _unit(push(first * (1 + jnp.abs(s))) / (1 + jnp.abs(made)))
+        fed, length = _unit(push(fed * (1 + jnp.abs(s))) / (1 + jnp.abs(made)) + _spread(new, s) * jnp.exp(-grown))
+        grown = jnp.maximum(grown + jnp.log(length), 0)
+        return (first, fed, grown), (jnp.log(size[..., 0]), jnp.max(grown, initial=0))
 
-    size = jnp.linalg.norm(directions, axis=-1, keepdims=True)
-    _, sizes = jax.lax.scan(follow, directions / size, jax.tree.map(lambda a: a[at], (before, after, steps)))
-    logs = jnp.swapaxes(jnp.log(jnp.maximum(sizes, 1e-30)), 0, 1).reshape(at.size, *sizes.shape[2:])
+    v = _spread(noise[0], before[first])
+    windows = *jax.tree.map(lambda a: a[at], (before, after, steps)), noise
+    _, (logs, grown) = jax.lax.scan(follow, (v, v, jnp.zeros_like(v[..., :1])), windows)
+    logs = jnp.swapaxes(logs, 0, 1).reshape(at.size, *logs.shape[2:])
     total = jnp.concatenate([jnp.zeros_like(logs[:1]), jnp.cumsum(logs, axis=0)])
-    return jnp.exp(jnp.max(total - jax.lax.cummin(total, axis=0), initial=0))
+    through = jnp.max(total - jax.lax.cummin(total, axis=0), initial=0)
+    return jnp.exp(jnp.maximum(through, jnp.max(grown)))
+
+
+def _unit(v: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A direction and its length."""
+    size = jnp.maximum(jnp.linalg.norm(v, axis=-1, keepdims=True), 1e-30)
+    return v / size, size
