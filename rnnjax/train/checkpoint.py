@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import shutil
@@ -112,7 +113,7 @@ class Checkpoints:
         try:
             if hosts.first():
                 _make_sure_of_room(self.folder, tree)
-            with _only_the_error():
+            with _only_the_error() if self._thread is None else contextlib.nullcontext():
                 self._manager.save(step, args=items, metrics=None if loss is None else {"loss": loss})
         except Exception as error:
             self.tidy()
@@ -204,24 +205,18 @@ def _make_sure_of_room(folder: Path, tree: Any) -> None:
 
 @contextlib.contextmanager
 def _only_the_error() -> Iterator[None]:
-    """What fails is raised; tensorstore's threads would print tracebacks of their own beside it."""
-    hook, loggers = sys.excepthook, [logging.getLogger(name) for name in ("asyncio", "absl")]
-    levels, sys.excepthook = [logger.level for logger in loggers], lambda *error: None
+    """What fails is raised; tensorstore's threads and orbax' loggers would print tracebacks of their own beside it."""
+    loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
+    levels, said = [logger.level for logger in loggers], io.StringIO()
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
     try:
-        yield
-    except BaseException:
-        hook = _but_for_closed_loops(hook)  # they come late
-        raise
+        with contextlib.redirect_stderr(said):  # they ask no hook, and print
+            yield
+        sys.stderr.write(said.getvalue())
     finally:
-        sys.excepthook = hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _but_for_closed_loops(hook: Any) -> Any:
-    return lambda kind, error, at: None if "Event loop is closed" in str(error) else hook(kind, error, at)
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:
