@@ -365,6 +365,7 @@ def test_a_line_beats_persistence_and_goes_on(tmp_path, capsys):
     np.testing.assert_allclose(ahead, 1000 * np.arange(1000, 1010), rtol=3e-3)
 
 
+@pytest.mark.slow
 def test_trend_and_season_beat_persistence(tmp_path, capsys):
     """240 rows, a season of 12 beside a trend, the default command."""
     t = np.arange(240)
@@ -519,6 +520,7 @@ def test_unreadable_file_and_unwritable_folder(tmp_path, capsys):
         assert "cannot be read" in fails(capsys, "train", "--data", tmp_path / "secret.txt")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_in_the_middle(text_file, tmp_path, capsys):
     """File sizes limited while the run goes stand for a full disk: status 2, one sentence, and the run can go on."""
     out = tmp_path / "run"

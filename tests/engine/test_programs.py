@@ -52,11 +52,13 @@ def run_programs(start: int, count: int) -> None:
 
 
 def test_random_programs():
-    run_programs(0, 8)
+    run_programs(0, 5)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("start", "count"), [(8, 8), (100, 100), (200, 100)])
+@pytest.mark.parametrize(
+    ("start", "count"), [(5, 11), *(pytest.param(n, 100, marks=pytest.mark.long) for n in (100, 200))]
+)
 def test_many_random_programs(start, count):
     run_programs(start, count)
 
