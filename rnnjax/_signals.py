@@ -30,6 +30,7 @@ GRACE = 2.0  # seconds that the main thread has to end at such a one
 
 remove_on_leave: set[str] = set()  # files that are nothing once this process has gone
 received: list[int] = []  # what came while this process was the command
+_taken: list[float] = []  # when signals came that another handler took, such as that of `rnnjax.train.fit`
 _leaving: list[int] = []  # the thread that ends the process
 
 
@@ -92,6 +93,8 @@ def leave(status: int, says: str = "") -> None:
 
 
 def _at_once(which: int, frame: FrameType | None) -> None:
+    if _taken and time.monotonic() - _taken[0] < AGAIN:
+        return  # the same pressed twice: whoever took it is about to end the process
     leave(128 + which, SAYS[signal.Signals(which)])
 
 
@@ -108,6 +111,7 @@ def _watch(wake: socket.socket) -> None:
                 _at_once(which, None)
             elif signal.getsignal(which) != signal.SIG_IGN:
                 first = first or now
+                _taken.append(now)
                 until = now + GRACE if until is None and now - first > AGAIN else until
 
 

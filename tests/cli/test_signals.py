@@ -37,9 +37,22 @@ def flags(tmp_path):
     return ["--data", str(tmp_path / "cat.txt"), "--out", str(tmp_path / "run"), *SMALL]
 
 
+# nohup, and a shell that starts a job in the background, have signals ignored: the command begins with none of them so.
+HEARD = (
+    "import os, signal, sys; [signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
+    "os.isatty(0) and __import__('fcntl').ioctl(0, __import__('termios').TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 def start(*argv, python=(), **options):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-    return subprocess.Popen([sys.executable, *python, "-m", "rnnjax", *argv], text=True, **pipes)
+    options = {
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "stdin": subprocess.DEVNULL,
+    } | options
+    return subprocess.Popen([sys.executable, "-c", HEARD, *python, "-m", "rnnjax", *argv], **options)
 
 
 def send(process, which, times=1):
@@ -102,12 +115,12 @@ def test_five_times_in_training(which, flags, tmp_path):
 @pytest.mark.slow
 def test_the_terminal_is_closed(flags, tmp_path):
     """SIGHUP comes from the kernel, and what is printed then goes nowhere."""
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "rnnjax", "train", *flags])
+    terminal, theirs = pty.openpty()
+    process = start("train", *flags, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
     trained(tmp_path / "run")
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 128 + signal.SIGHUP
+    assert process.wait() == 128 + signal.SIGHUP
     assert not left_behind(tmp_path)
 
 
