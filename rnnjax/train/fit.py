@@ -157,6 +157,11 @@ class _Run:
             self.worse += 1
         return self.line(self.at, loss, split="valid") | numbers
 
+    def best_line(self) -> dict[str, Any]:
+        """The line of the best validation, all its numbers."""
+        valid = (line for line in reversed(self.metrics.history) if line.get("split") == "valid")
+        return next(line for line in valid if line["step"] == self.best_step)
+
     def converged(self, plan: _Plan) -> bool:
         return plan.patience is not None and self.worse >= plan.patience
 
@@ -337,7 +342,7 @@ def _loop(
             run.save()
     run.save()
     if run.best_step not in (None, run.at):
-        run.note(run.line(run.best_step, run.best_loss, split="valid", kept=True))
+        run.note(run.best_line() | {"kept": True, "seconds": run.seconds()})
     return "converged" if run.converged(plan) else "steps", None if hosts.several() else interrupt.asked
 
 

@@ -119,13 +119,14 @@ def test_converged_after_patience_and_the_best_is_kept():
     """Validations 3, 1, 2, 2: stops after the fourth, and returns the parameters of the second."""
     values = iter([3.0, 1.0, 2.0, 2.0])
     loss = stateless(lambda w, x: jnp.sum((w - x) ** 2))
-    options = dict(validate=lambda w: next(values), validate_every=5, patience=2, optimizer=optax.sgd(0.1), clip=None)
+    validate = lambda w: {"loss": (value := next(values)), "error": 2 * value}
+    options = dict(validate=validate, validate_every=5, patience=2, optimizer=optax.sgd(0.1), clip=None)
     result = rj.train.fit(loss, jnp.ones(()), lambda step: 0.0, steps=100, **options)
     assert result.stopped == "converged" and int(result.state.step) == 20
     assert (result.best_step, result.best_loss) == (10, 1.0)
     np.testing.assert_allclose(result.params, 0.8**10, rtol=1e-5)
     kept = result.history[-1]
-    assert (kept["step"], kept["split"], kept["loss"], kept["kept"]) == (10, "valid", 1.0, True)
+    assert (kept["step"], kept["split"], kept["loss"], kept["error"], kept["kept"]) == (10, "valid", 1.0, 2.0, True)
 
 
 def test_skips_are_counted_and_too_many_stop_the_run(tmp_path):
