@@ -17,6 +17,7 @@ FORMS = tuple(synthetic.FORMS)
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     count, hidden = setting.pick(5000, full=10000, small=40), setting.pick(128, small=8)
     steps, batch = setting.length(2500, full=12000), setting.pick(64, small=8)
     told = synthetic.stories(FORMS, count, setting.seed)

@@ -29,6 +29,7 @@ NETWORKS = {  # and their rates of learning
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     steps, batch = setting.length(2500, full=10000), setting.pick(64, small=4)
     names = list(NETWORKS)[: 2 if setting.small else None]
     models = {name: model(name, NETWORKS[name][0]) for name in names}

@@ -28,6 +28,7 @@ def words_of(text: str) -> list[str]:
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     hidden, features = setting.pick(32, small=4), setting.pick(64, small=4)
     steps, batch = setting.length(600, full=2000), setting.pick(64, small=8)
     data = {split: load("sentiment", split) for split in sets.SPLITS}

@@ -18,6 +18,7 @@ ORDERS = range(1, 7)
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     hidden, layers = setting.pick(256, full=512, small=8), setting.pick(1, full=2)
     steps, batch, time = setting.length(2000, full=20000), setting.pick(16, full=32, small=4), setting.pick(64, small=8)
     share = setting.pick(1.0, small=0.002)

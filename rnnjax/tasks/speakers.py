@@ -17,6 +17,7 @@ SPEAKERS, MEMBERS = 9, 4
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     hidden = setting.pick(64, small=4)
     steps, batch = setting.length(600, full=3000), setting.pick(32, small=8)
     data = {split: load("speakers", split) for split in sets.SPLITS}

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from cli.command import fails
 
 from rnnjax.cli import main
 from rnnjax.cli.load import load
@@ -47,18 +48,6 @@ def trained(trained_and_said):
 def lines_of(out):
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-def fails(capsys, *argv):
-    """Runs the command, which must end with status 2 and one sentence on standard error, and returns the sentence."""
-    capsys.readouterr()
-    try:
-        status = main([str(a) for a in argv])
-    except SystemExit as stop:
-        status = stop.code
-    sentence = capsys.readouterr().err
-    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
-    return sentence
 
 
 def test_train_writes_and_says_everything(trained_and_said):

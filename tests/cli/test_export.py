@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli.command import fails
 
 import rnnjax as rj
 from rnnjax.cli import main
@@ -119,17 +120,6 @@ def test_a_run_with_exports_in_its_folder_can_be_replaced(text_run):
     from rnnjax.cli.folder import OURS
 
     assert set(FORMATS.values()) <= OURS
-
-
-def fails(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = main([str(a) for a in argv])
-    except SystemExit as stop:
-        status = stop.code
-    sentence = capsys.readouterr().err
-    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
-    return sentence
 
 
 def test_bad_input(text_run, tmp_path, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from cli.command import fails
 
 from rnnjax.cli import main
 
@@ -34,18 +35,6 @@ def printed(capsys, *argv):
     capsys.readouterr()
     assert main([str(a) for a in argv]) == 0
     return capsys.readouterr().out
-
-
-def fails(capsys, *argv):
-    """The command must end with status 2 and one sentence on standard error, which is returned."""
-    capsys.readouterr()
-    try:
-        status = main([str(a) for a in argv])
-    except SystemExit as stop:
-        status = stop.code
-    sentence = capsys.readouterr().err
-    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
-    return sentence
 
 
 def test_training_says_what_is_forecast_and_how_well(trained):

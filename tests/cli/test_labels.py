@@ -2,11 +2,11 @@
 
 import csv
 import io
-import json
 import re
 
 import numpy as np
 import pytest
+from cli.command import fails, valid_lines
 
 from rnnjax.cli import main
 from rnnjax.cli.labels import Scale, confusion, naive_bayes, scores
@@ -54,22 +54,6 @@ def moods(tmp_path_factory):
         patch.setattr("sys.stdout", said)
         assert train(path, out, "--text", "review", "--label", "mood", "--steps", 80) == 0
     return path, out, said.getvalue(), rows
-
-
-def valid_lines(out):
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line.get("split") == "valid"]
-
-
-def fails(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = main([str(a) for a in argv])
-    except SystemExit as stop:
-        status = stop.code
-    sentence = capsys.readouterr().err
-    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
-    return sentence
 
 
 def test_texts_are_told_apart_and_everything_is_said(moods):

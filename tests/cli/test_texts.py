@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cli.command import fails, valid_lines
 
 import rnnjax as rj
 from rnnjax.cli import main, texts
@@ -27,22 +28,6 @@ SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--validate-every", "10
 
 def train(out, *flags):
     return main(["train", "--out", str(out), *map(str, flags)])
-
-
-def valid_lines(out):
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if line.get("split") == "valid"]
-
-
-def fails(capsys, *argv):
-    capsys.readouterr()
-    try:
-        status = main([str(a) for a in argv])
-    except SystemExit as stop:
-        status = stop.code
-    sentence = capsys.readouterr().err
-    assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
-    return sentence
 
 
 @pytest.fixture(scope="module")

@@ -70,6 +70,7 @@ def _one(rng: np.random.Generator, words: Iterable[str]) -> str:
 
 
 def where_is_someone(rng: np.random.Generator) -> tuple[str, str]:
+    """People walk about; where one of them was last."""
     said, place = [], {}
     for _ in range(int(rng.integers(2, 9))):
         who, to = _one(rng, PEOPLE), _one(rng, PLACES)
@@ -111,6 +112,7 @@ def where_is_a_thing(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def which_lies_where(rng: np.random.Generator) -> tuple[str, str]:
+    """Three sights in a row; what lies on one side of the middle one, or what the middle one lies beside."""
     (a, b, c), way = _some(rng, SIGHTS, 3), _one(rng, WAYS)
     first, second = f"the {a} is {way} of the {b}.", f"the {b} is {way} of the {c}."
     said = [first, second] if rng.random() < 0.5 else [second, first]
@@ -120,6 +122,7 @@ def which_lies_where(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def who_gave_what(rng: np.random.Generator) -> tuple[str, str]:
+    """Things handed on; who gave the last one, who got it, or what it was."""
     said, known = [], {}
     for _ in range(int(rng.integers(2, 6))):
         (giver, taker), thing = _some(rng, PEOPLE, 2), _one(rng, THINGS)
@@ -138,6 +141,7 @@ def who_gave_what(rng: np.random.Generator) -> tuple[str, str]:
 
 
 def afraid_of_what(rng: np.random.Generator) -> tuple[str, str]:
+    """Four names, each of a kind, and what each kind is afraid of; two sentences answer one question."""
     kinds = list(ANIMALS)
     fear = {kind: _one(rng, [other for other in kinds if other != kind]) for kind in kinds}
     named: dict[str, str] = dict(zip(("tom", "una", "vera", "will"), _some(rng, kinds, 4)))
