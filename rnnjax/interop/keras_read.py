@@ -84,6 +84,7 @@ def warn_about_training(layer: Any) -> None:
 
 
 def read_cell(cell: Any) -> tuple[Any, Any]:
+    """(cell, params) of one of Keras's cells, or of several stacked. Raises: TypeError for another, ValueError where it is not built."""
     import keras
 
     kinds = keras.layers
