@@ -43,6 +43,8 @@ PAIRS = [(e, name) for e in CELLS for name in ROUND]
 some = PAIRS if os.environ.get("HALF") == "all" else PAIRS[:: len(ROUND) - 1]  # a step that meets every wrapper in turn
 some += [pair for pair in PAIRS if (pair[0].id, pair[1]) in EACH_RUN and pair not in some]
 marks = lambda e, name: () if (e.id, name) in EACH_RUN else pytest.mark.slow
+# an empty place of a tape, read at strength 90 and sharpened by 91, has a derivative of 1e8, and float16 ends at 65,504
+BEYOND = {("TapeRNN", "biases 90.0", jnp.float16)}
 KINKED = ("OrthogonalRNN", "UnitaryRNN")  # modReLU: which side of the kink a number is on is a matter of rounding
 
 
@@ -91,7 +93,7 @@ def test_half_precision_inside_a_wrapper(entry: Entry, name: str) -> None:
             )
             grads, values = of(dtype)
             assert finite(values), (what, dtype)
-            assert finite(grads), (what, dtype, "gradient")
+            assert finite(grads) or (type(entry.cell).__name__, what, dtype) in BEYOND, (what, dtype, "gradient")
             if what != "start" or name == "Noise" or entry.noisy or type(entry.cell).__name__ in KINKED:
                 continue  # noise is drawn in the dtype, anew for each
             for a, b in zip(values, of(jnp.float32)[1], strict=True):
