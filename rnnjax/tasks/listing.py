@@ -21,9 +21,10 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 @cache
 def recipes() -> dict[str, Recipe]:
     """Every recipe by its name."""
-    from rnnjax.tasks import addition, answers, hourly, languages, sentiment, shakespeare, speakers
+    from rnnjax.tasks import addition, answers, cartpole, hourly, languages, sentiment, shakespeare, speakers
 
-    found = [module.RECIPE for module in (addition, answers, languages, sentiment, shakespeare, speakers)]
+    told = (addition, answers, cartpole, languages, sentiment, shakespeare, speakers)
+    found = [module.RECIPE for module in told]
     return {recipe.name: recipe for recipe in (*found, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)}
 
 
