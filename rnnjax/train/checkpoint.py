@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import io
-import logging
 import os
 import shutil
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +17,7 @@ import numpy as np
 
 from rnnjax.train import hosts
 from rnnjax.train.digest import DIGEST, damage, seal
+from rnnjax.train.quiet import only_the_error
 
 FILES = 64  # and folders, more than a checkpoint has
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax is writing
@@ -113,7 +109,7 @@ class Checkpoints:
         try:
             if hosts.first():
                 _make_sure_of_room(self.folder, tree)
-            with _only_the_error() if self._thread is None else contextlib.nullcontext():
+            with only_the_error(redirect=self._thread is None):
                 self._manager.save(step, args=items, metrics=None if loss is None else {"loss": loss})
         except Exception as error:
             self.tidy()
@@ -201,22 +197,6 @@ def _make_sure_of_room(folder: Path, tree: Any) -> None:
         else:
             file.write(bytes(size))
             file.flush()
-
-
-@contextlib.contextmanager
-def _only_the_error() -> Iterator[None]:
-    """What fails is raised; tensorstore's threads and orbax' loggers would print tracebacks of their own beside it."""
-    loggers = [logging.getLogger(name) for name in ("asyncio", "absl")]
-    levels, said = [logger.level for logger in loggers], io.StringIO()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with contextlib.redirect_stderr(said):  # they ask no hook, and print
-            yield
-        sys.stderr.write(said.getvalue())
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _leaves(tree: Any) -> list[tuple[Any, Any]]:

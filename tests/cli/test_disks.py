@@ -126,3 +126,31 @@ _signals.leave(main(sys.argv[1:]))  # as the command does that did not go well
     finally:
         subprocess.run(["umount", str(disk)], check=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "the disk is full" in done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_nothing_is_said_late(tmp_path):
+    """Twenty checkpoints that fail in twenty ways: what other threads, loops and futures say of it afterwards is held back too."""
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,nr_inodes=8", "tmpfs", str(tmp_path)])
+    if mount.returncode:
+        pytest.skip("only root may mount a disk")
+    script = """
+import gc, shutil, subprocess, sys, time
+import numpy as np
+import rnnjax.train.checkpoint as c
+c.FILES, folder = 0, sys.argv[1]
+for k in range(20):
+    subprocess.run(["mount", "-o", f"remount,size=4m,nr_inodes={8 + k % 12}", folder], check=True)
+    try:
+        c.Checkpoints(folder + "/run").save(1, {str(i): np.ones((20, 20)) for i in range(12)}, {})
+        print("no failure with", 8 + k % 12)
+    except OSError:
+        shutil.rmtree(folder + "/run")
+time.sleep(1.0)
+gc.collect()
+"""
+    try:
+        done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
