@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnnjax import _jax
 from rnnjax.base import Carry, Key, Params, check_choice, name_of, sequence_key, takes_key
 from rnnjax.online import influence
 from rnnjax.online.system import METHODS, System, flat_start, system
@@ -98,8 +99,10 @@ class Learner:
         noise = self._noise(state.key)
         s = system(self.cell, self.method, params, state.carry, x, noise)
         key = None if noise is None else jax.random.fold_in(noise, state.time)
+        given, (x, state) = state.carry, _placed(s, x, state)
         w, h, keys = s.params.pack(params), s.carry.pack(state.carry), sequence_key(noise)
         carry, value, by_params, by_carry = self._gradients(s, params, state.carry, (w, h, x, key, keys), target)
+        carry = jax.tree.map(_jax.place_as, carry, given)
         grads = by_params + self._through_time(s, state.influence, by_carry)
         moved = self._advance(s, params, state, (w, h, x, key, keys))
         return State(carry, moved, state.key, state.time + 1), value, s.params.gradient(grads, params)
@@ -139,7 +142,7 @@ class Learner:
                 return influence.rank_one_begin(pulled, signs, s.params.size)
             return influence.begin(s.plan, pulled, s.carry.size, s.params.size, s.carry.dtype)
 
-        return s.over_batch(one, True, True)(x, self._signs(s, key, 0))
+        return s.over_batch(one, True, True)(x, self._signs(s, key, 0, jax.tree.leaves(x)[0]))
 
     def _advance(self, s: System, params: Params, state: State, at: tuple) -> Any:
         w, h, x, key, keys = at
@@ -152,15 +155,16 @@ class Learner:
                 return influence.rank_one_advance(m, push, lambda v: pull(v)[0], signs)
             return influence.advance(s.plan, m, push, lambda v: pull(v)[0], s.carry.dtype)
 
-        signs = self._signs(s, state.key, state.time + 1)
+        signs = self._signs(s, state.key, state.time + 1, h)
         return s.over_batch(one, True, True, True, True)(state.influence, h, x, signs)
 
-    def _signs(self, s: System, key: Key, time: Any) -> jax.Array:
+    def _signs(self, s: System, key: Key, time: Any, like: jax.Array) -> jax.Array:
+        """``[*B, d]``, the batch over devices as that of ``like``; zeros where they take no part."""
         shape = (*s.batch, s.carry.size)
         if s.plan is not None:
-            return jnp.zeros(shape, s.carry.dtype)  # takes no part
+            return _jax.place_batch_as(jnp.zeros(shape, s.carry.dtype), like, len(s.batch))
         key = jax.random.fold_in(jax.random.fold_in(key, SIGNS), time)
-        return jax.random.rademacher(key, shape, s.carry.dtype)
+        return _jax.place_batch_as(jax.random.rademacher(key, shape, s.carry.dtype), like, len(s.batch))
 
     def _through_time(self, s: System, m: Any, weights: jax.Array) -> jax.Array:
         """``weights [*B, d] M``, summed over the batch."""
@@ -172,6 +176,16 @@ class Learner:
 
         parts = s.over_batch(one, True, True)(m, weights)
         return jnp.sum(parts, axis=tuple(range(len(s.batch)))).astype(s.params.dtype)
+
+
+def _placed(s: System, x: Any, state: State) -> tuple[Any, State]:
+    """x on the devices of an explicit mesh that hold the carry's examples; both whole on each where the batch is one system."""
+    if s.batch:
+        like = jax.tree.leaves((state.carry, x))[0]
+        return jax.tree.map(lambda a: _jax.place_batch_as(a, like, len(s.batch)), x), state
+    whole = lambda a: a if _jax.placement(a) is None else jax.reshard(a, jax.sharding.PartitionSpec())
+    x, carry = jax.tree.map(whole, (x, state.carry))
+    return x, state._replace(carry=carry)
 
 
 def value_and_grad(cell: Any, loss: Callable[[Any, Any], jax.Array], method: str = "rtrl") -> Callable:

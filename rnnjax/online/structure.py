@@ -33,18 +33,22 @@ ROWS_AT_ONCE = 2**23  # numbers of a Jacobian held at a time
 
 
 class Shadow:
-    """The stand-in for a function of arrays: same shapes, same dependence, increasing in every part of every argument."""
+    """The stand-in for a function of arrays: same shapes, same dependence, increasing in every part of every argument.
 
-    def __init__(self, f: Callable, *args: Any) -> None:
+    derivatives: what passes none, ``stop_gradient``, is independent; else only its value counts, which depends.
+    """
+
+    def __init__(self, f: Callable, *args: Any, derivatives: bool = False) -> None:
+        self.derivatives = derivatives
         closed = jax.make_jaxpr(f)(*args)
         self.jaxpr = _jax.open_jaxpr(closed)[0]
         self.ones = [np.ones(v.aval.shape, np.float32) for v in self.jaxpr.invars]
 
     def __call__(self, values: list[Any]) -> list[Any]:
-        return _run(self.jaxpr, values)
+        return _run(self.jaxpr, values, self.derivatives)
 
 
-def _run(jaxpr: Any, values: list[Any]) -> list[Any]:
+def _run(jaxpr: Any, values: list[Any], derivatives: bool) -> list[Any]:
     env = {v: np.ones(v.aval.shape, np.float32) for v in jaxpr.constvars}
     env.update(zip(jaxpr.invars, values, strict=True))
 
@@ -52,14 +56,16 @@ def _run(jaxpr: Any, values: list[Any]) -> list[Any]:
         return np.ones(atom.aval.shape, np.float32) if isinstance(atom, _jax.Literal) else env[atom]
 
     for eqn in jaxpr.eqns:
-        outs = _stand_in(eqn, [read(a) for a in eqn.invars])
+        outs = _stand_in(eqn, [read(a) for a in eqn.invars], derivatives)
         env.update(zip(eqn.outvars, [_about_one(a) for a in outs], strict=True))
     return [read(a) for a in jaxpr.outvars]
 
 
-def _stand_in(eqn: Any, values: list[Any]) -> list[Any]:
+def _stand_in(eqn: Any, values: list[Any], derivatives: bool) -> list[Any]:
     """The results of one equation's replacement."""
     name, shapes = eqn.primitive.name, [v.aval.shape for v in eqn.outvars]
+    if name == "stop_gradient" and derivatives:
+        return [np.ones(shape, np.float32) for shape in shapes]
     if name in PART_BY_PART and len(shapes) == len(values) > 1:
         return values  # several values side by side, which have nothing to do with each other
     if name in PART_BY_PART and len(shapes) == 1:
@@ -72,7 +78,8 @@ def _stand_in(eqn: Any, values: list[Any]) -> list[Any]:
     if name in CALLS:
         inner = _jax.sub_jaxprs(eqn.params)
         if len(inner) == 1 and len(inner[0].invars) == len(values):
-            return _run(inner[0], values)
+            own_rule = name == "custom_jvp_call"  # whose derivative is not that of what it computes
+            return _run(inner[0], values, derivatives and not own_rule)
     everything = _total([jnp.sum(v) for v in values])
     return [jnp.broadcast_to(everything, shape) for shape in shapes]
 
@@ -87,11 +94,12 @@ def _about_one(a: Any) -> Any:
 
 
 def pattern(f: Callable, *args: Any, of: tuple[int, ...]) -> list[Any]:
-    """For a function of arrays to one vector ``[n]``: sparse bool matrices ``[n, size of the argument]``, for arguments ``of``.
+    """Where the Jacobians of a function of arrays to one vector ``[n]`` may be nonzero: sparse bool matrices ``[n, size of the
+    argument]``, for arguments ``of``.
 
     args: arrays or their types.
     """
-    shadow = Shadow(f, *args)
+    shadow = Shadow(f, *args, derivatives=True)
 
     def rows(chosen: jax.Array) -> list[jax.Array]:
         some = lambda values: shadow([*_put(shadow.ones, of, values)])[0]

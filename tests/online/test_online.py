@@ -123,6 +123,26 @@ def test_sequences_that_touch_each_other_are_one_system():
     assert_same(online(step, "rtrl", params, xs, carry=carry), bptt(step, params, xs, carry=carry))
 
 
+@pytest.mark.slow
+def test_what_passes_no_gradient_has_no_influence_and_still_joins_sequences():
+    """The mean over the batch is held constant, so that in J sequences are apart while their values are not; a rule of one's own
+    passes a gradient where its value passes none."""
+
+    @jax.custom_jvp
+    def rounded(h):
+        return jnp.round(jax.lax.stop_gradient(h) * 4) / 4
+
+    rounded.defjvp(lambda primals, tangents: (rounded(*primals), 0.5 * tangents[0]))
+
+    def step(params, h, x):
+        h = jnp.tanh(rounded(h) @ params["u"] + x - jax.lax.stop_gradient(jnp.mean(h, axis=0, keepdims=True)))
+        return h, h
+
+    params, xs = {"u": jax.random.normal(jax.random.key(0), (2, 2))}, jax.random.normal(jax.random.key(1), (T, 3, 2))
+    carry = jnp.ones((3, 2)) * jnp.arange(3.0)[:, None]
+    assert_same(online(step, "rtrl", params, xs, carry=carry), bptt(step, params, xs, carry=carry))
+
+
 # -- approximations ----------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +249,11 @@ def test_eprop_of_an_lstm_is_its_definition():
             e = e + before[n] * np.concatenate([np.zeros(9), np.tanh(c) * o * (1 - o)])
             total[n] += (np.tile(signal, 4) * e).reshape(total[n].shape)
     assert_same(online(cell, "eprop", params, xs)[1], total)
+    kept = rj.online.Learner(cell, loss, "eprop").init(params, xs[0]).influence
+    size = sum(p.size for p in jax.tree.leaves(params))
+    assert (
+        sum(m.size for m in kept) == 2 * size - size // 4
+    )  # of a param one number in its unit's h and c; the output gate's: in h
 
 
 def test_eprop_of_a_gru_with_a_readout_is_its_definition():
