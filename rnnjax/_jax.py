@@ -501,6 +501,11 @@ def tangent_dtype(dtype: Any) -> Any:
     return jax.dtypes.float0
 
 
+def like(aval: Any) -> jax.ShapeDtypeStruct:
+    """A stand-in for a value of this type, with its placement where types have one."""
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, sharding=placement(aval))
+
+
 def varying_axes(*arrays: Any) -> frozenset:
     """The mesh axes over which any of the arrays differs between devices inside `jax.shard_map`; empty outside."""
     axes = frozenset()

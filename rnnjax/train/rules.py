@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from rnnjax import _jax
+from rnnjax.engine.examples import ELEMENTWISE
 from rnnjax.engine.graph import Eqn, Var
 from rnnjax.train.states import (
     SUM,
@@ -24,14 +25,6 @@ from rnnjax.train.states import (
     unchanged,
 )
 
-ELEMENTWISE = frozenset(
-    "abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp complex conj "
-    "convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma "
-    "igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul ne neg nextafter not or "
-    "polygamma population_count clz pow real reduce_precision rem round rsqrt select_n shift_left "
-    "shift_right_arithmetic shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor "
-    "bitcast_convert_type".split()
-)
 KEYED = frozenset({"random_bits", "random_split", "random_fold_in", "random_wrap", "random_unwrap", "random_seed"})
 MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "squeeze"})  # what is uniform stays so
 PIECES = frozenset({"slice", "split", "dynamic_slice", "rev"})  # so does what is taken out of it

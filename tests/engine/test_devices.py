@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnnjax.engine import devices
+from rnnjax.engine import devices, examples
 from rnnjax.engine.capture import trace
+from rnnjax.engine.parts import Cut, part
 
 B, H, PARTS = 6, 4, 2
 KEYS = jax.random.split(jax.random.key(0), 6)
@@ -43,14 +44,39 @@ def picture(carry, x):
     return (jnp.tanh(out.squeeze(-1) + x[0]), m / 2, n * k, k + 1), out
 
 
-BODIES = [gates, memory, shapes, picture]
+@jax.custom_vjp
+def spike(v):
+    return (v > 0).astype(v.dtype)
+
+
+spike.defvjp(lambda v: (spike(v), v), lambda v, g: (g / (1 + jnp.abs(v)) ** 2,))
+
+
+@jax.custom_vjp
+def centred(v):
+    return jnp.tanh(v)
+
+
+centred.defvjp(lambda v: (jnp.tanh(v), v), lambda v, g: (g - g.mean(0),))
+
+
+def rules(carry, x):
+    """Functions with derivative rules of their own; that of softplus calls itself."""
+    h, m, n, k = carry
+    v = jax.nn.relu(h + x[0]) - jax.nn.softplus(x[0])
+    return (v * (1 - spike(v - 1)), m / 2, n + 1, k + 1), jax.nn.log_sigmoid(v @ W)
+
+
+BODIES = [gates, memory, shapes, picture, rules]
 
 
 def followed(body, carry=CARRY, xs=XS):
     """(the call as traced, its body, which axis of each value counts examples)."""
     one = trace(body, carry, xs, None, False, 1)
     graph = devices.constants_first(one.graph)
-    return one, graph, devices.follow(graph, one.num_carry, devices.first_axes(graph, one.num_carry), PARTS)
+    calls = examples.opened(graph.eqns)
+    axis_of = examples.follow(graph, one.num_carry, devices.first_axes(graph, one.num_carry), PARTS, calls)
+    return one, graph, Cut(axis_of, PARTS, "parts", calls)
 
 
 def nth(names, values, axis_of, n):
@@ -60,9 +86,10 @@ def nth(names, values, axis_of, n):
 
 @pytest.mark.parametrize("body", BODIES, ids=lambda b: b.__name__)
 def test_a_part_of_the_examples_gives_that_part_of_the_results(body):
-    one, graph, axis_of = followed(body)
-    assert axis_of and devices.may_part(graph, one.num_carry, axis_of)
-    step = devices.part(graph, one.num_carry, axis_of, PARTS)
+    one, graph, cut = followed(body)
+    axis_of = cut.axis_of
+    assert axis_of and devices.may_part(graph, one.num_carry, axis_of, cut.calls)
+    step = part(graph, one.num_carry, cut)
     x = jax.tree.map(lambda v: v[1], XS)
     whole = jax.tree.leaves(body(CARRY, x))
     for n in range(PARTS):
@@ -84,7 +111,8 @@ MEET = {
         h * jnp.arange(float(B))[:, None] + jnp.arange(B * H, dtype=h.dtype).reshape(B, H),
         x,
     ),
-    "noise": lambda h, x: (h + jax.random.normal(jax.random.wrap_key_data(jnp.uint32(x[0, :2])), (B, H)), x),
+    "noise": lambda h, x: (h + jax.random.normal(jax.random.wrap_key_data(jnp.uint32(h[0, :2])), (B, H)), x),
+    "a rule with a mean": lambda h, x: (centred(h + x), x),
     "sorted": lambda h, x: (jnp.sort(h, 0), x),
     "a shared mean": lambda h, x: (jnp.tanh(h + x), jnp.sum(h * x)),
 }
@@ -92,14 +120,39 @@ MEET = {
 
 @pytest.mark.parametrize("name", [n for n in MEET if n != "a number for each"])
 def test_where_examples_meet_the_loop_is_left_whole(name):
-    assert not followed(MEET[name], CARRY[0], XS[0])[2]
+    assert not followed(MEET[name], CARRY[0], XS[0])[2].axis_of
 
 
 def test_what_is_made_of_constants_alone_is_one_more_constant():
-    one, graph, axis_of = followed(MEET["a number for each"], CARRY[0], XS[0])
-    assert axis_of and all(e.name in ("mul", "add") for e in graph.eqns)
+    _, graph, cut = followed(MEET["a number for each"], CARRY[0], XS[0])
+    assert cut.axis_of and all(e.name in ("mul", "add") for e in graph.eqns)
     assert sorted(v.shape for v in graph.consts) in ([(B, 1), (B, H)], [(B, H), (B, H)])
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_left_whole():
-    assert not followed(lambda h, x: (jnp.tanh(h + x), x), CARRY[0][:5], XS[0][:, :5])[2]
+    assert not followed(lambda h, x: (jnp.tanh(h + x), x), CARRY[0][:5], XS[0][:, :5])[2].axis_of
+
+
+def test_noise_of_one_key_is_drawn_for_all_and_each_takes_its_own():
+    body = lambda h, x: (jnp.tanh(h + x[0]) * jax.random.uniform(x[1], h.shape), h * jax.random.normal(x[1], h.shape))
+    xs = XS[0], jax.random.split(jax.random.key(7), len(XS[0]))
+    one, graph, cut = followed(body, CARRY[0], xs)
+    step, x = part(graph, 1, cut), jax.tree.map(lambda a: a[1], xs)
+    split = lambda a: a.reshape(PARTS, B // PARTS, H)
+    consts = list(graph.consts.values())
+    got = jax.vmap(lambda h, v: step(consts, [h], [v, x[1]]), axis_name="parts")(split(CARRY[0]), split(x[0]))
+    for a, b in zip(jax.tree.leaves(got), body(CARRY[0], x), strict=True):
+        np.testing.assert_allclose(a.reshape(B, H), b, rtol=1e-5, atol=1e-6)
+
+
+def test_derivatives_of_a_rule_that_calls_its_own_function():
+    """Three are those of the whole, a fourth is refused by name."""
+    _, graph, cut = followed(lambda h, x: (jax.nn.softplus(h * x), x), CARRY[0], XS[0])
+    step, few = part(graph, 1, cut), slice(0, B // PARTS)
+    h, x = CARRY[0][few], XS[0][1][few]
+    ours, theirs = lambda h: step([], [h], [x])[0][0].sum(), lambda h: jax.nn.softplus(h * x).sum()
+    for _ in range(examples.DERIVATIVES):
+        ours, theirs = (lambda h, f=f: jax.grad(f)(h).sum() for f in (ours, theirs))
+    np.testing.assert_allclose(ours(h), theirs(h), rtol=1e-4, atol=1e-5)
+    with pytest.raises(NotImplementedError, match="fuse=False"):
+        jax.grad(ours)(h)
