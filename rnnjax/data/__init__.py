@@ -1,6 +1,6 @@
 """Data: the user's text and CSV files, real sets out of published packages, and what is made on the fly (`synthetic`)."""
 
-from rnnjax.data import synthetic
+from rnnjax.data import sound, synthetic
 from rnnjax.data.batching import Batches, batches
 from rnnjax.data.errors import DataError
 from rnnjax.data.files import beginning
@@ -29,6 +29,7 @@ __all__ = [
     "read_text",
     "season_of",
     "seasons_of",
+    "sound",
     "synthetic",
     "windows",
     "written",

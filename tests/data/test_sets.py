@@ -227,7 +227,7 @@ COUNTS = {
     "speakers": (238, 32, 370),
     "splice": (2423, 271, 311),  # 3,190 less 185 repeats
     "verses": (24482, 3410, 2826),
-    "prompts": (451, 44, 61),
+    "prompts": (441, 58, 57),
     "fashion": (53965, 6035, 10000),
     "peptides": (3685, 483, 452),  # 4,620 without repeats and conflicts
 }
