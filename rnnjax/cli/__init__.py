@@ -26,6 +26,8 @@ EXAMPLES = """examples:
   rnnjax eval rnnjax-runs/python-docs-lstm-1
 """
 
+LOST = ("Gloo ", "coordination service", "NCCL")  # in what JAX says where a process of several dies
+
 
 class _Parser(argparse.ArgumentParser):
     """Errors as one sentence in place of the whole usage."""
@@ -152,13 +154,16 @@ def _unrecognized(args: argparse.Namespace, unknown: list[str]) -> str:
 
 def explain(error: Exception) -> str | None:
     """One sentence for an error that is not ours to fix; None for a defect, which deserves its traceback."""
+    from rnnjax.cli.roll_call import WHY
     from rnnjax.data import DataError
+    from rnnjax.lock import Busy
     from rnnjax.train.checkpoint import Damaged, OtherShape
-    from rnnjax.train.lock import Busy
 
     if isinstance(error, (BadInput, DataError, Damaged, OtherShape, Busy)):
         return str(error)
     text = str(error)
+    if any(name in text for name in LOST):
+        return WHY
     if isinstance(error, ImportError) and "pip install" in text:
         return text
     if isinstance(error, OSError):

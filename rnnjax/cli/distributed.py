@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -16,12 +14,12 @@ from jax.sharding import Mesh
 
 from rnnjax.cli.devices import Devices
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.roll_call import PATIENCE, Gone, kept, roll_call
 from rnnjax.cli.settings import Settings, count, natural
 from rnnjax.data import DataError
+from rnnjax.lock import Busy
 from rnnjax.train import hosts
-from rnnjax.train.lock import Busy
 
-PATIENCE = 60  # seconds that a process waits for the others
 GONE = 30  # seconds of silence after which a process counts as dead
 
 Prepared = TypeVar("Prepared")
@@ -63,8 +61,7 @@ def asked(args: argparse.Namespace) -> bool:
 def joined(args: argparse.Namespace) -> Iterator[None]:
     """This process as one of those of the run; only process 0 prints. Raises: BadInput if they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    if args.coordinator is not None:
-        reach(args.coordinator, args.process)
+    lines = [] if args.coordinator is None else roll_call(args.coordinator, args.processes, args.process)
     try:
         jax.distributed.initialize(
             args.coordinator,
@@ -79,7 +76,10 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         raise BadInput(f"the processes did not find each other ({str(error).splitlines()[0]}){where}") from None
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere) if not hosts.first() else _as_it_is():
         try:
-            yield
+            with kept(lines):
+                yield
+        except Gone:  # the runtime would wait for it
+            raise
         except BadInput:  # all have it
             jax.distributed.shutdown()
             raise
@@ -88,28 +88,6 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
 
 def _as_it_is() -> Any:
     return contextlib.nullcontext()
-
-
-def reach(coordinator: str, process: int) -> None:
-    """Raises: BadInput if process 0 cannot listen there, or nobody does."""
-    host, port = coordinator.rsplit(":", 1)
-    if process == 0:
-        try:
-            with socket.create_server(("", int(port))):
-                return
-        except (OSError, OverflowError) as error:
-            raise BadInput(f"process 0 cannot listen at port {port} ({error}); give another --coordinator") from None
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-            return
-        except (OSError, OverflowError) as error:
-            if time.monotonic() > until:
-                raise BadInput(
-                    f"nobody answers at {coordinator} ({error}); start process 0 there, and the others within {PATIENCE} s"
-                ) from None
-            time.sleep(0.2)
 
 
 def agreed(prepare: Callable[[], Prepared]) -> Prepared:

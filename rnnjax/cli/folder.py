@@ -11,7 +11,7 @@ from typing import Any
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.data.files import STANDARD_INPUT, standard_input
-from rnnjax.train.lock import LOCK, Lock
+from rnnjax.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
 CONFUSION, PIPED, FAN = "confusion.png", "standard-input", "forecast.png"
@@ -21,6 +21,8 @@ OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESU
 
 LEAST = {"hidden": 1, "layers": 1, "steps": 1, "batch": 1, "time": 1, "patience": 1, "validate_every": 1, "seed": 0}
 LEAST |= {"rate": 1e-30, "clip": 1e-30, "dropout": 0, "held_out": 1e-30}
+LEAST |= {"accumulate": 1}
+BELOW = {"layers": 2**13, "dropout": 1, "held_out": 0.5 + 1e-9}  # the others: 2^31
 KINDS = {"data": (str, tuple, type(None)), "header": (bool, type(None)), "cell": (str,)}
 KINDS |= dict.fromkeys(("horizon", "season"), (int, type(None))) | dict.fromkeys(("mode", "output"), (str,))
 STRINGS = ("sep", "encoding", "thousands", "text", "series", "label", "init_from", "checkpoint", "date")
@@ -28,6 +30,7 @@ KINDS |= dict.fromkeys(STRINGS, (str, type(None)))
 KINDS |= dict.fromkeys(("percent", "currency", "bf16"), (bool,))
 KINDS |= dict.fromkeys(("rate", "dropout", "clip", "held_out"), (int, float))
 KINDS |= dict.fromkeys(("hidden", "layers", "steps", "batch", "time", "patience", "validate_every", "seed"), (int,))
+KINDS |= {"accumulate": (int,), "average": (int, float, type(None))}
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:
@@ -142,8 +145,10 @@ def settings_fault(settings: Settings) -> str | None:
     for name, value in given.items():
         least, kinds = LEAST.get(name), KINDS.get(name, (object,))
         right = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
-        if not right or (least is not None and not least <= float(value) < 2 ** (13 if name == "layers" else 31)):  # type: ignore
+        if not right or (least is not None and not least <= float(value) < BELOW.get(name, 2**31)):  # type: ignore
             return f"{name} is {_shown(value)}"
+    if settings.average is not None and not 0 < settings.average < 1:
+        return f"average is {_shown(settings.average)}"
     if not all(isinstance(file, str) for file in settings.files):
         return f"data is {_shown(settings.data)}"
     known = settings.stored in (None, "sqrt") or isinstance(settings.stored, int)

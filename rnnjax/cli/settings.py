@@ -53,6 +53,8 @@ class Settings:
     bf16: bool = False
     init_from: str | None = None
     checkpoint: str | None = None
+    accumulate: int = 1
+    average: float | None = None
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Settings:
@@ -240,6 +242,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _flag(training, "rate", positive, "X", "peak learning rate; a short warm-up, then a cosine down to a hundredth")
     _flag(training, "clip", positive, "X", "norm to which larger gradients are clipped")
+    training(
+        "--accumulate",
+        type=count,
+        metavar="N",
+        help="the mean gradient of so many batches makes one update, as if --batch were N times as large; --steps, "
+        "--validate-every and the metrics count batches (default 1)",
+    )
+    training(
+        "--average",
+        type=decay,
+        metavar="X",
+        help="measure and keep a moving average of the weights with this decay, such as 0.999; training goes on from the last "
+        "ones (default none)",
+    )
     _flag(training, "patience", count, "N", "stop after so many validations without a better one")
     _flag(training, "validate_every", count, "N", "steps between validations, each of which saves a checkpoint")
     _flag(training, "seed", natural, "N", "seed of the parameters, the order of the data and the noise")
@@ -293,6 +309,11 @@ def _at_least(least: int, text: str) -> int:
 def positive(text: str) -> float:
     """A finite positive number."""
     return _number(text, lambda value: 0 < value < float("inf"), "a positive number")
+
+
+def decay(text: str) -> float:
+    """A number in (0, 1)."""
+    return _number(text, lambda value: 0 < value < 1, "a number between 0 and 1, such as 0.999")
 
 
 def share(text: str) -> float:

@@ -25,9 +25,9 @@ from rnnjax.cli.sample import write_sample
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.cli.work import Task, make_task
 from rnnjax.data.files import STANDARD_INPUT
+from rnnjax.lock import LOCK
 from rnnjax.train import hosts
 from rnnjax.train.digest import sha256
-from rnnjax.train.lock import LOCK
 from rnnjax.train.metrics import Metrics
 
 
@@ -103,6 +103,7 @@ def run_in(
     for remark in (*task.remarks, *filter(None, [notice])):
         print(remark)
     each = task.each or f"{settings.batch} windows of {task.time}"
+    each += f", {settings.accumulate} of them an update" * (settings.accumulate > 1)
     print(f"{task.cell}: {settings.steps} steps, each on {each}, on {devices}")
     if devices.remark:
         print(devices.remark)
@@ -137,6 +138,8 @@ def train(
         carry=carry,
         key=noise,
         clip=settings.clip,
+        accumulate=settings.accumulate,
+        average=settings.average,
         validate=task.validate,
         derive=task.derive,
         report=None if sys.stderr.isatty() else lambda line: say(task, line),
@@ -156,6 +159,10 @@ def beginning(
     From the seed alone, or from the run of ``--init-from``; ``going_on``: a checkpoint will take their place.
     Raises: BadInput if the cell cannot read one vector a step (images, say).
     """
+    if settings.accumulate > settings.steps:
+        raise BadInput(
+            f"--accumulate {settings.accumulate} makes no update in --steps {settings.steps}; give more steps"
+        )
     first, noise = jax.random.split(jax.random.key(settings.seed))
     example = jnp.zeros(task.example.shape, task.example.dtype)
     try:
@@ -172,9 +179,10 @@ def beginning(
 
 
 def rate_of(settings: Settings) -> optax.Schedule:
-    """The learning rate by step: a short warm-up, then a cosine down to a hundredth at the last."""
-    warm_up = max(1, settings.steps // 20)
-    last = max(settings.steps, warm_up + 1)
+    """The learning rate by update: a short warm-up, then a cosine down to a hundredth at the last."""
+    updates = settings.steps // settings.accumulate
+    warm_up = max(1, updates // 20)
+    last = max(updates, warm_up + 1)
     return optax.warmup_cosine_decay_schedule(0.0, settings.rate, warm_up, last, settings.rate / 100)
 
 
@@ -182,7 +190,7 @@ def moved_schedule(before: Settings, now: Settings, done: int) -> str:
     """What more steps do to the learning rate of a run that goes on; nothing where they are as before."""
     if before.steps == now.steps or not done:
         return ""
-    was, will = (float(rate_of(settings)(done)) for settings in (before, now))
+    was, will = (float(rate_of(settings)(done // settings.accumulate)) for settings in (before, now))
     return (
         f"The learning rate falls over all steps: with {now.steps} in place of {before.steps} it is {will:.2g} after step {done}, "
         f"where it was {was:.2g}"

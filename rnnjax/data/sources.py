@@ -13,15 +13,14 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote, urljoin
 
 from rnnjax.data.errors import DataError
+from rnnjax.lock import Lock
 
 JSON = "application/vnd.pypi.simple.v1+json"
 
@@ -111,8 +110,7 @@ def fetch(package: Package | Debian, offline: bool = False) -> Path:
         raise DataError(
             f"{package.file} is not in {cache()} and nothing is fetched offline; go on once without offline"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with Lock(path.parent, path.name + ".lock", wait=True):
         return _checked(path, package) if path.exists() else _download(package, path)
 
 
@@ -167,22 +165,3 @@ def _get(url: str, accept: str = "*/*") -> tuple[bytes, str]:
         raise DataError(
             f"{url} cannot be fetched ({reason}); is this machine online, and is the file still there?"
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(path: Path, patience: float = 600.0) -> Iterator[None]:
-    """One download of a file at a time on this machine; a lock whose owner has gone is taken over when it is old."""
-    lock = path.with_name(path.name + ".lock")
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL))
-            break
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > patience:
-                    lock.unlink()
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)

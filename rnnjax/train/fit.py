@@ -15,12 +15,12 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from rnnjax.lock import Lock
 from rnnjax.train import hosts
 from rnnjax.train.averaging import around, params_of
 from rnnjax.train.batches import by_step
 from rnnjax.train.checkpoint import Checkpoints
 from rnnjax.train.interrupt import Interrupt
-from rnnjax.train.lock import Lock
 from rnnjax.train.metrics import Metrics
 from rnnjax.train.placement import Layout, devices_of, place, unplaced
 from rnnjax.train.progress import Progress
@@ -274,7 +274,7 @@ def fit(
         accumulate,
     )
     plan.check()
-    _check_processes(mesh, background, plan)
+    _check_processes(mesh, background, (*plan, average))
     batches = by_step(batches)
     optimizer = optax.adam(2e-3) if optimizer is None else optimizer
     split = {} if mesh is None else dict(mesh=mesh, batch_axis=batch_axis)
@@ -294,7 +294,7 @@ def fit(
     return Fit(best, state, run.metrics.history, stopped, run.best_step, run.best_loss, signal)
 
 
-def _check_processes(mesh: Mesh | None, background: bool, plan: _Plan) -> None:
+def _check_processes(mesh: Mesh | None, background: bool, plan: tuple[Any, ...]) -> None:
     """Raises: ValueError, on every process, where they cannot train together."""
     if not hosts.several():
         return
@@ -305,7 +305,7 @@ def _check_processes(mesh: Mesh | None, background: bool, plan: _Plan) -> None:
         )
     if background:
         raise ValueError("fit: background=True is for one process; several write their checkpoint together")
-    hosts.same("fit", JAX=jax.__version__, plan=repr(tuple(plan)))
+    hosts.same("fit", JAX=jax.__version__, plan=repr(plan))
 
 
 def _checkpoints(out: Path, held: contextlib.ExitStack, options: dict[str, Any]) -> Checkpoints:

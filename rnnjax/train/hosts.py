@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -70,7 +71,10 @@ def texts(text: str) -> list[str]:
 
 
 def _words(fact: str) -> np.ndarray:
-    return np.frombuffer(fact.encode()[: 4 * WORDS].ljust(4 * WORDS, b"\0"), np.uint32)
+    raw = fact.encode()
+    if len(raw) > 4 * WORDS:  # too long to be told whole: its beginning and a digest
+        raw = raw[: 3 * WORDS] + b" " + hashlib.sha256(raw).hexdigest()[: WORDS - 1].encode()
+    return np.frombuffer(raw.ljust(4 * WORDS, b"\0"), np.uint32)
 
 
 class Asked:

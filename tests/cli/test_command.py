@@ -125,6 +125,7 @@ def command(*argv):
 def long_run(text_file, tmp_path_factory):
     """The flags of a run of a few seconds, and the folder of one left alone."""
     flags = ["--data", text_file, *SMALL[:-4], "--steps", 160, "--validate-every", 10, "--dropout", 0.2]
+    flags += ["--accumulate", 3, "--average", 0.9]  # stopped in the middle of three batches
     out = tmp_path_factory.mktemp("long") / "alone"
     assert main(["train", "--out", str(out), *map(str, flags)]) == 0
     return flags, out
@@ -422,6 +423,8 @@ def test_bad_table(content, message, tmp_path, capsys):
         (["--seed", "-1"], "argument --seed: must be at least 0"),
         (["--rate", "nan"], "argument --rate: must be a positive number"),
         (["--dropout", "1"], "argument --dropout: must be a number of at least 0 and below 1"),
+        (["--average", "1"], "argument --average: must be a number between 0 and 1, such as 0.999"),
+        (["--accumulate", "3", "--steps", "2"], "--accumulate 3 makes no update in --steps 2; give more steps"),
         (["--resume"], "--resume needs --out"),
         (["--cell", "nosuch"], "there is no cell 'nosuch'; the cells are antisymmetricrnn, atr,"),
         (["--bogus"], "rnnjax train: unrecognized arguments: --bogus (see rnnjax train --help)"),

@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from rnnjax.cli import distributed, main, memory
+from rnnjax.cli import distributed, main, memory, roll_call
 from rnnjax.cli.errors import BadInput
 
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
@@ -47,16 +48,89 @@ def test_flags_that_do_not_go_together(given, sentence):
     assert not distributed.asked(flags())
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def called(*who, patience=5.0):
+    """What each of some processes, here threads, gets of a roll call: None, or the sentence."""
+
+    def one(given):
+        process, processes, wait = given
+        time.sleep(wait)
+        try:
+            return [line.close() for line in roll_call.roll_call(where, processes, process)] and None
+        except BadInput as error:
+            return str(error)
+
+    where = f"127.0.0.1:{free_port()}"
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(who)) as threads:
+        patch.setattr(roll_call, "PATIENCE", patience)
+        return [*threads.map(one, who)]
+
+
+def test_all_are_there():
+    """In any order; process 0 may be the last."""
+    assert called((1, 3, 0.0), (2, 3, 0.1), (0, 3, 0.2)) == [None] * 3
+
+
+@pytest.mark.parametrize(
+    "who, patience, sentence",
+    [
+        ([(0, 3, 0), (1, 3, 0), (1, 3, 0)], 5, "process 1 was started twice; give each its own --process, from 0 to 2"),
+        ([(0, 3, 0), (1, 3, 0), (2, 4, 0.1)], 5, "train: processes is 3 in process 0 and 4 in process 2"),
+        ([(0, 3, 0), (1, 3, 0)], 0.3, "1 of 3 processes did not come within 0.3 s, process 2 among them; start all"),
+    ],
+)
+def test_a_double_a_stranger_and_one_missing_are_told_to_all(who, patience, sentence):
+    said = called(*who, patience=patience)
+    assert len(set(said)) == 1 and said[0].startswith(sentence), said
+
+
+def test_another_jax_is_told_to_all(monkeypatch):
+    mine = roll_call.told
+    other = lambda process, processes: mine(process, processes) | ({"versions": "JAX 0.9"} if process else {})
+    monkeypatch.setattr(roll_call, "told", other)
+    said = called((0, 2, 0), (1, 2, 0))
+    assert said[0] == said[1] and re.search("versions is rnnjax .* in process 0 and JAX 0.9 in process 1", said[0])
+
+
+@pytest.mark.parametrize("word", [True, False])
+def test_who_goes_without_a_word_is_missed(word, monkeypatch):
+    """At the other end; a farewell is none of that."""
+    left = []
+    monkeypatch.setattr(roll_call, "GRACE", 0.05)
+    monkeypatch.setattr(roll_call._signals, "leave", lambda status, says: left.append((status, says)))
+    one, other = socket.socketpair()
+    with one, roll_call.kept([one]):
+        with other, roll_call.kept([other] if word else []):
+            pass
+        time.sleep(0.3)
+    assert left == ([] if word else [(2, roll_call.WHY)])
+
+
+def test_what_jax_makes_of_a_death_is_told_as_one():
+    one, other = socket.socketpair()
+    with one, pytest.raises(roll_call.Gone, match="another process of this run has gone"), roll_call.kept([one]):
+        other.close()
+        raise RuntimeError("Gloo AllReduce failed")
+
+
 def test_nobody_there_or_somebody_else(monkeypatch):
-    """A port that is taken, and one where nobody listens."""
-    monkeypatch.setattr(distributed, "PATIENCE", 0.1)
+    """A port that is taken, one where nobody listens, and another program, as a run that has begun already is."""
+    monkeypatch.setattr(roll_call, "PATIENCE", 0.1)
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BadInput, match=f"process 0 cannot listen at port {port}"):
-            distributed.reach(f"127.0.0.1:{port}", 0)
-        distributed.reach(f"127.0.0.1:{port}", 1)
+            roll_call.roll_call(f"127.0.0.1:{port}", 2, 0)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(lambda: taken.accept()[0].close())
+            with pytest.raises(BadInput, match="does not wait for process 1: another program, or a run that has begun"):
+                roll_call.roll_call(f"127.0.0.1:{port}", 2, 1)
     with pytest.raises(BadInput, match=f"nobody answers at 127.0.0.1:{port} .*; start process 0 there"):
-        distributed.reach(f"127.0.0.1:{port}", 1)
+        roll_call.roll_call(f"127.0.0.1:{port}", 2, 1)
 
 
 def test_every_process_reads_its_own_rows(monkeypatch):
@@ -75,9 +149,7 @@ def test_the_fastest_that_fits():
 
 def begin(tmp_path, *more, second=()):
     (tmp_path / "cat.txt").write_text(TEXT)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        where = f"127.0.0.1:{free.getsockname()[1]}"
+    where = f"127.0.0.1:{free_port()}"
     common = ["train", "--data", tmp_path / "cat.txt", "--out", tmp_path / "run", *SMALL, *more, "--coordinator", where]
     argv = lambda i: [sys.executable, "-m", "rnnjax", *map(str, common), "--processes", "2", "--process", str(i)]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -109,8 +181,30 @@ def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("second, sentence", [(["--seed", "5"], "settings is .* in process 0 and .* in process 1")])
+def test_one_is_killed(tmp_path):
+    """The other says so in one line, soon, and what was saved is whole."""
+    processes = begin(tmp_path, "--steps", "100000")
+    while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
+        time.sleep(0.05)
+    processes[1].kill()
+    status, said = ended(processes)
+    lines = [line for line in said[0][1].splitlines() if not line.startswith("[Gloo]")]
+    assert status == [2, -signal.SIGKILL], said
+    assert len(lines) == 1 and lines[0].startswith("rnnjax: another process of this run has gone"), said
+    assert main(["eval", str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "second, sentence",
+    [
+        (["--seed", "5"], "settings is .* in process 0 and .* in process 1"),
+        (["--data", "OTHER"], "the data's SHA-256 is .* in process 0 and .* in process 1"),
+    ],
+)
 def test_processes_that_differ_are_told_and_all_end(tmp_path, second, sentence):
+    (tmp_path / "dog.txt").write_text(TEXT.replace("cat", "dog"))
+    second = [str(tmp_path / "dog.txt") if word == "OTHER" else word for word in second]
     status, said = ended(begin(tmp_path, "--steps", "20", second=second))
     assert status == [2, 2] and all(re.search(sentence, errors) and "Traceback" not in errors for _, errors in said), (
         said

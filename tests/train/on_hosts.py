@@ -67,7 +67,9 @@ def main(coordinator, processes, process, out, **options):
         mesh=mesh,
         **given,
     )
-    flat = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves((result.state.params, result.state.carry))])
+    flat = np.concatenate(
+        [np.ravel(leaf) for leaf in jax.tree.leaves((result.state.params, result.state.carry, result.params))]
+    )
     said = {"step": int(result.state.step), "stopped": result.stopped, "signal": result.signal, "flat": flat.tolist()}
     print(json.dumps(said | {"losses": [line["loss"] for line in result.history]}), flush=True)
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -14,8 +15,8 @@ import numpy as np
 import pytest
 from train import problem
 
+from rnnjax.lock import Busy, Lock
 from rnnjax.train import Checkpoints, Damaged
-from rnnjax.train.lock import Busy, Lock
 
 LIKE = {"params": {"w": np.arange(40.0, dtype="float32"), "b": np.ones((3, 2), "float32")}, "n": np.int32(3)}
 
@@ -121,7 +122,7 @@ def test_killed_before_the_digest_of_the_first_checkpoint(tmp_path):
 
 HOLDER = """
 import sys
-from rnnjax.train.lock import Lock
+from rnnjax.lock import Lock
 with Lock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -139,8 +140,13 @@ def test_one_run_at_a_time_in_a_folder(tmp_path):
     ):
         problem.fit(out=tmp_path)
     assert os.listdir(tmp_path) == [".lock"]
-    owner.kill()
-    owner.communicate()
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(lambda: Lock(tmp_path, wait=True).__enter__())
+        with pytest.raises(TimeoutError):
+            waiting.result(0.2)
+        owner.kill()
+        owner.communicate()
+        waiting.result().__exit__(None, None, None)
     with Lock(tmp_path), Lock(tmp_path):  # and again by the same process
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
     assert os.listdir(tmp_path) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from rnnjax.train import hosts
 
+ALSO = ("accumulate=3", "average=0.9")  # which a plain run of the command (tests/cli/test_distributed.py) has not
 PROGRAM = Path(__file__).with_name("on_hosts.py")
 
 
@@ -36,8 +38,8 @@ def ended(processes: list[subprocess.Popen]) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> dict:
-    """One process with two devices."""
-    return ended(begin(1, tmp_path_factory.mktemp("alone"), "devices=2"))[0]
+    """One process with one device."""
+    return ended(begin(1, tmp_path_factory.mktemp("alone"), *ALSO))[0]
 
 
 def close(one: dict, other: dict) -> None:
@@ -46,14 +48,15 @@ def close(one: dict, other: dict) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_and_back_to_one(alone, tmp_path):
-    """SIGTERM to process 1: both stop after the same step. Two go on, and from a copy one alone, to the same numbers."""
-    stopped = ended(begin(2, tmp_path / "two", "stop=3", "slow=0.05"))
+def test_two_processes_saved_and_one_two_and_four_go_on(alone, tmp_path):
+    """SIGTERM to process 1: both stop after the same step. From copies of what they saved, the numbers of one device left alone."""
+    stopped = ended(begin(2, tmp_path / "two", "stop=3", "slow=0.05", *ALSO))
     assert stopped[0] == stopped[1] and 3 < stopped[0]["step"] < 20
     assert (stopped[0]["stopped"], stopped[0]["signal"]) == ("interrupted", signal.SIGTERM)
-    subprocess.run(["cp", "-r", tmp_path / "two", tmp_path / "one"], check=True)
-    for processes, out in ((2, "two"), (1, "one")):
-        found = ended(begin(processes, tmp_path / out, 'resume="anywhere"'))
+    for out in ("one", "four"):
+        shutil.copytree(tmp_path / "two", tmp_path / out)
+    for processes, out in ((2, "two"), (1, "one"), (4, "four")):
+        found = ended(begin(processes, tmp_path / out, 'resume="anywhere"', *ALSO))
         assert all(each["step"] == 20 for each in found)
         close(found[0], alone)
     steps = [json.loads(line)["step"] for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]

@@ -1,8 +1,9 @@
-"""One run at a time in a folder: a lock that the kernel releases when its owner ends, however it ends."""
+"""One at a time: a run in its folder, a download of a file. The kernel releases the lock when its owner ends, however it ends."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -10,6 +11,7 @@ from typing import IO
 from rnnjax import _signals
 
 LOCK = ".lock"
+PAUSE = 0.05  # seconds between two tries to have a lock that another has
 
 
 class Busy(OSError):
@@ -19,39 +21,44 @@ class Busy(OSError):
 class Lock:
     """``with Lock(folder):`` no other process gets it meanwhile. A process that has it gets it again.
 
+    name: of the file in the folder that is locked, and removed when the lock is given back. wait: until it is free,
+    in place of an error; then each thread of a process waits for the others too.
     Raises: Busy naming the folder and the process that has it; OSError if the folder cannot be written. Where the system
     knows no such locks (Windows, some network file systems) nothing is locked.
     """
 
-    def __init__(self, folder: str | Path):
-        self.folder = Path(folder)
+    def __init__(self, folder: str | Path, name: str = LOCK, wait: bool = False):
+        self.folder, self.path, self.wait = Path(folder), Path(folder) / name, wait
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Lock:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / LOCK
         while True:
-            file = path.open("a+", encoding="utf-8")
+            file = self.path.open("a+", encoding="utf-8")
             try:
                 had = _take(file)
             except BlockingIOError:
+                if self.wait:
+                    file.close()
+                    time.sleep(PAUSE)
+                    continue
                 self._refuse(file)
                 return self
             if not had:
                 file.close()
                 return self
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):  # its last owner may remove it
+            if _is_still(file, self.path):
                 file.write(str(os.getpid()))
                 file.flush()
                 self._file = file
-                _signals.remove_on_leave.add(str(path))
+                _signals.remove_on_leave.add(str(self.path))
                 return self
             file.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._file is not None:
-            (self.folder / LOCK).unlink(missing_ok=True)
-            _signals.remove_on_leave.discard(str(self.folder / LOCK))
+            self.path.unlink(missing_ok=True)
+            _signals.remove_on_leave.discard(str(self.path))
             self._file.close()  # and with it the lock
 
     def _refuse(self, file: IO[str]) -> None:
@@ -64,6 +71,14 @@ class Lock:
                 f"{self.folder} is being written by another run (process {owner or 'unknown'}); wait until it has ended, "
                 "or give another folder"
             )
+
+
+def _is_still(file: IO[str], path: Path) -> bool:
+    """Whether the file that was opened lies there: its last owner may have removed it meanwhile."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _take(file: IO[str]) -> bool:
