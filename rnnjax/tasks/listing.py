@@ -21,11 +21,12 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 @cache
 def recipes() -> dict[str, Recipe]:
     """Every recipe by its name."""
-    from rnnjax.tasks import addition, answers, cartpole, hourly, languages, sentiment, shakespeare, speakers
+    from rnnjax.tasks import addition, answers, cartpole, hourly, languages, reach, sentiment, shakespeare, speakers
 
     told = (addition, answers, cartpole, languages, sentiment, shakespeare, speakers)
     found = [module.RECIPE for module in told]
-    return {recipe.name: recipe for recipe in (*found, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)}
+    several = (reach.RECIPE, reach.POINT, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)
+    return {recipe.name: recipe for recipe in (*found, *several)}
 
 
 def named(name: str) -> Recipe:

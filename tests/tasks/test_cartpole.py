@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import lagrange
 import numpy as np
 import pytest
 
@@ -11,21 +12,15 @@ from rnnjax.tasks.run import train
 
 
 def by_lagrange(q, v, force):
-    """Accelerations of place and angle from kinetic and potential energy alone: M a = Q - c - dV/dq, by differences in float64."""
+    """Accelerations of place and angle: a cart of 1 kg and a rod of 0.1 kg and 1 m."""
     mass, half = 0.1, 0.5
 
-    def energy(q, v):
+    def kinetic(q, v):
         middle = np.array([v[0] + half * v[1] * np.cos(q[1]), -half * v[1] * np.sin(q[1])])
         turning = mass * (2 * half) ** 2 / 12 * v[1] ** 2 / 2
-        return v[0] ** 2 / 2 + mass * middle @ middle / 2 + turning, mass * 9.8 * half * np.cos(q[1])
+        return v[0] ** 2 / 2 + mass * middle @ middle / 2 + turning
 
-    momentum = lambda q, v: np.array([energy(q, v + e)[0] - energy(q, v - e)[0] for e in np.eye(2)]) / 2
-    inertia = np.stack([momentum(q, e) for e in np.eye(2)], 1)
-    h = 1e-5
-    along = lambda f: np.array([(f(q + h * e) - f(q - h * e)) / (2 * h) for e in np.eye(2)])
-    lagrangian = lambda q: energy(q, v)[0] - energy(q, v)[1]
-    drift = along(lambda q: momentum(q, v)).T @ v
-    return np.linalg.solve(inertia, np.array([force, 0]) + along(lagrangian) - drift)
+    return lagrange.accelerations(kinetic, lambda q: mass * 9.8 * half * np.cos(q[1]), q, v, np.array([force, 0]))
 
 
 def test_a_push_by_lagrange():
