@@ -38,7 +38,7 @@ ROUND: dict[str, Callable[[Any], Any]] = {
     "Stack": lambda c: rj.Stack(c, rj.Residual(rj.Elman(4))),
 }
 CELLS = [e for e in ZOO if type(e.cell).__name__ in rj.cells.__all__]
-EACH_RUN = (("LSTM(4)", "Zoneout"), ("LSTM(4)", "Noise"), ("GRU(4)", "LayerNorm"))
+EACH_RUN = (("LSTM(4)", "Zoneout"),)
 PAIRS = [(e, name) for e in CELLS for name in ROUND]
 some = PAIRS if os.environ.get("HALF") == "all" else PAIRS[:: len(ROUND) - 1]  # a step that meets every wrapper in turn
 some += [pair for pair in PAIRS if (pair[0].id, pair[1]) in EACH_RUN and pair not in some]
