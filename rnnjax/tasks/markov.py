@@ -23,8 +23,8 @@ def markov_bits(train: np.ndarray, test: np.ndarray, symbols: int, order: int) -
         totals, kinds = np.add.reduceat(counts, first), np.diff([*first, len(grams)])
         asked = _grams(test, symbols, k + 1)[order - k :]
         n, (n_context, d_context) = (
-            _looked_up(grams, [counts], asked)[0],
-            _looked_up(contexts, [totals, kinds], asked // symbols),
+            looked_up(grams, [counts], asked)[0],
+            looked_up(contexts, [totals, kinds], asked // symbols),
         )
         known = n_context > 0
         better = (n + d_context * probability) / np.where(known, n_context + d_context, 1)
@@ -41,7 +41,7 @@ def _grams(tokens: np.ndarray, symbols: int, n: int) -> np.ndarray:
     return whole
 
 
-def _looked_up(keys: np.ndarray, values: list[np.ndarray], asked: np.ndarray) -> list[np.ndarray]:
+def looked_up(keys: np.ndarray, values: list[np.ndarray], asked: np.ndarray) -> list[np.ndarray]:
     """What stands beside each key that is asked for in a sorted table; 0 where it is not in it."""
     at = np.minimum(np.searchsorted(keys, asked), len(keys) - 1)
     return [np.where(keys[at] == asked, value[at], 0) for value in values]

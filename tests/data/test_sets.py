@@ -223,6 +223,7 @@ def test_the_index_that_pip_takes_by_default(monkeypatch, tmp_path):
 COUNTS = {
     "shakespeare": (5_057_198,),
     "phonemes": (100_692, 12_776, 12_584),
+    "pronunciations": (100_692, 12_776, 12_584),  # the same words
     "sentiment": (8078, 1012, 980),
     "speakers": (238, 32, 370),
     "splice": (2423, 271, 311),  # 3,190 less 185 repeats

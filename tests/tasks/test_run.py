@@ -68,10 +68,14 @@ def test_recipes_of_generated_data(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, floor", [("sentiment", 0.8184), ("speakers", None), ("shakespeare", None)])
+@pytest.mark.parametrize(
+    "name, floor",
+    [("sentiment", 0.8184), ("speakers", None), ("shakespeare", None), ("phonemes", None), ("translation", None)],
+)
 def test_recipes_of_real_data(name, floor):
-    """Needs the package, kept or on the index, and scikit-learn."""
-    pytest.importorskip("sklearn")
+    """Needs the package, kept or on the index, and what floors and metrics are computed by."""
+    for library in ("sklearn", "jiwer", "sacrebleu", "tokenizers"):
+        pytest.importorskip(library)
     try:
         result = run(named(name), setting=Setting(small=True), progress=False)
     except DataError as error:
