@@ -67,6 +67,16 @@ class InputAxes(Protocol):
 
 
 @runtime_checkable
+class StepLength(Protocol):
+    """A cell in continuous time, whose steps need not be equally long."""
+
+    @property
+    def elapsed(self) -> bool:
+        """Whether the last feature of x is how long the step is; False: all are alike."""
+        ...
+
+
+@runtime_checkable
 class OncePerSequence(Protocol):
     """A cell that makes something once for a whole sequence, such as a mask that is held over time."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli import folder as folders
+from rnnjax.cli.blocks import Block, Sheet
 from rnnjax.cli.errors import BadInput
-from rnnjax.cli.series import Sheet, joined, read_sheet
+from rnnjax.cli.series import is_told, read_sheet
 from rnnjax.cli.settings import Settings, cell_type
 from rnnjax.cli.work import Task, last_part
 from rnnjax.data import season_of
@@ -30,30 +32,31 @@ from rnnjax.forecast.simple import Methods
 FORECASTS = 60  # that a run is measured by, at most
 
 
-def forecaster(settings: Settings) -> Forecaster:
-    """The model of a run."""
-    layer = cell_type(settings.cell)(settings.hidden)
-    layer = rj.Dropout(layer, settings.dropout) if settings.dropout else layer
-    cell = layer if settings.layers == 1 else rj.Stack(*[layer] * settings.layers)
-    options = {name: getattr(settings, name) for name in ("mode", "output", "season")}
+def forecaster(settings: Settings, step: Step | None) -> Forecaster:
+    """The model of a run. step: of its rows; where they are uneven the first layer is told how long each is."""
+    kind = cell_type(settings.cell)
+    told = {"elapsed": True} if step is not None and step.uneven and is_told(kind) else {}
+    layers = [kind(settings.hidden, **(told if i == 0 else {})) for i in range(settings.layers)]
+    layers = [rj.Dropout(layer, settings.dropout) if settings.dropout else layer for layer in layers]
+    cell = layers[0] if settings.layers == 1 else rj.Stack(*layers)
+    options = {name: getattr(settings, name) for name in ("mode", "output", "season", "gaps")}
     return Forecaster(cell, settings.horizon or 1, quantiles=tuple(settings.quantiles), **options)
 
 
-def rows_of(sheet: Sheet, horizon: int) -> Rows:
-    """The table as the model reads it. Raises: BadInput."""
-    past = sheet.past if sheet.beside else None
+def rows_of(sheet: Sheet, horizon: int, training: bool = False) -> Rows:
+    """The table as the model reads it. training: nothing to come need be known. Raises: BadInput."""
+    beside = sheet.beside_series(horizon, training)
     try:
-        return read_rows("forecast", sheet.values, horizon, known=sheet.known(horizon), past=past)
+        return read_rows("forecast", sheet.values, horizon, **beside)
     except ValueError as error:
-        raise BadInput(plainly(error, sheet.targets)) from None
+        raise BadInput(plainly(error, sheet)) from None
 
 
-def plainly(error: ValueError, targets: list[str]) -> str:
+def plainly(error: ValueError, sheet: Sheet) -> str:
     """The sentence of the library, in the words of a table."""
     text = str(error).split(": ", 1)[-1]
-    for i, name in enumerate(targets):
-        text = text.replace(f"series {i} ", f"column {name!r} ")
-    return text
+    what = "column" if sheet.series is None else "series"
+    return re.sub(r"series (\d+) ", lambda found: f"{what} {sheet.names[int(found[1])]!r} ", text)
 
 
 def ahead_task(settings: Settings) -> Task:
@@ -61,12 +64,13 @@ def ahead_task(settings: Settings) -> Task:
 
     Loss: of the law, in units of what the linear start of a forecast misses as a rule, which is the baseline.
     """
-    sheet, model = read_sheet(settings, settings.file), forecaster(settings)
-    rows = rows_of(sheet, model.horizon)
+    sheet = read_sheet(settings, settings.file)
+    model = forecaster(settings, sheet.step)
+    rows = rows_of(sheet, model.horizon, training=True)
     try:
         problem = model.problem(rows, batch=settings.batch, seed=settings.seed, held_out=settings.held_out)
     except ValueError as error:
-        raise BadInput(f"{settings.file}: {plainly(error, sheet.targets)}") from None
+        raise BadInput(f"{settings.file}: {plainly(error, sheet)}") from None
     unit = "pinball" if settings.output == "quantiles" else "nats"
     example = jnp.zeros(problem.example.shape, problem.example.dtype)
     return Task(
@@ -93,19 +97,25 @@ def ahead_task(settings: Settings) -> Task:
 
 def title(sheet: Sheet, model: Forecaster, problem: Problem) -> str:
     """What is forecast, from what."""
-    gaps = int(np.isnan(sheet.values).sum())
+    gaps = sum(int(np.isnan(block.values).sum()) for block in sheet.blocks)
     seasons = " and ".join(str(m) for m, _ in problem.plan.methods.seasons) or "none that fits"
-    parts = [f"{len(sheet.values)} rows of {', '.join(sheet.targets)}, {model.horizon} ahead, season {seasons}"]
+    rows = sum(len(block.values) for block in sheet.blocks)
+    several = "" if sheet.series is None else f" in {len(sheet.blocks)} series by {sheet.series}"
+    parts = [f"{rows} rows of {', '.join(sheet.targets)}{several}, {model.horizon} ahead, season {seasons}"]
     parts += [f"{sheet.step} apart by {sheet.date}"] if sheet.step else []
     parts += [f"beside {', '.join(sheet.beside)}"] if sheet.beside else []
-    return ", ".join(parts + ([f"{gaps} missing values masked"] if gaps else []))
+    parts += [f"knowing {', '.join(sheet.known)} in advance"] if sheet.known else []
+    parts += [f"of each series {', '.join(sheet.static)}"] if sheet.static else []
+    how = "masked" if model.gaps == "masked" else "that fade (GRU-D)"
+    return ", ".join(parts + ([f"{gaps} missing values {how}"] if gaps else []))
 
 
 def told(fitted: Fitted, problem: Problem, settings: Settings, sheet: Sheet, out: Path | None) -> str:
     """The table of a backtest over the rows held out, with the number of its forecasts; and a picture of the last one."""
     held, horizon = problem.origins[1], fitted.model.horizon
     origins = held[::-1][::horizon][::-1][-FORECASTS:]
-    season = settings.season or season_of(fitted.rows.values[: origins[0] + 1])
+    usual = 1 if fitted.rows.times is not None else season_of(fitted.rows.values[: origins[0] + 1])
+    season = settings.season or usual
     report = measured([fitted] * len(origins), fitted.rows, origins, season)
     drawn = out is not None and draw(report, sheet, out / folders.FAN)
     picture = f"; the last of them is drawn in {folders.FAN}" if drawn else ""
@@ -116,11 +126,12 @@ def told(fitted: Fitted, problem: Problem, settings: Settings, sheet: Sheet, out
 def draw(report: Backtest, sheet: Sheet, path: Path) -> bool:
     """False, and nothing drawn, without matplotlib."""
     seen = int(report.origins[-1]) + 1
-    dates = None if sheet.dates is None else sheet.dates[: seen + len(report.mae)]
+    alone = sheet.blocks[0].dates if len(sheet.blocks) == 1 else None  # several have dates of their own
+    dates = None if alone is None else alone[: seen + len(report.mae)]
     came = np.where(report.there[-1], report.came[-1], np.nan)
     try:
         rj.forecast.fan_chart(
-            path, report.forecasts[-1], sheet.values[:seen], came=came, dates=dates, names=sheet.targets
+            path, report.forecasts[-1], sheet.values[:seen], came=came, dates=dates, names=sheet.names
         )
     except ImportError:
         return False
@@ -132,16 +143,18 @@ def draw(report: Backtest, sheet: Sheet, path: Path) -> bool:
 
 def fingerprint(sheet: Sheet) -> str:
     """SHA-256 of all that the network sees."""
-    seen = hashlib.sha256("\0".join([*sheet.targets, "\0", *sheet.beside]).encode())
-    for a in (sheet.values, sheet.past, np.zeros(0) if sheet.dates is None else sheet.dates.astype(np.int64)):
-        seen.update(np.ascontiguousarray(a).tobytes())
+    named = [*sheet.targets, "\0", *sheet.beside, "\0", *sheet.known, "\0", *(block.name for block in sheet.blocks)]
+    seen = hashlib.sha256("\0".join(named).encode())
+    for block in sheet.blocks:
+        dates = np.zeros(0) if block.dates is None else block.dates.astype(np.int64)
+        for a in (block.values, block.past, block.known, block.static, dates):
+            seen.update(np.ascontiguousarray(a).tobytes())
     return seen.hexdigest()
 
 
 def memory_of(sheet: Sheet, plan: Plan, inputs: int) -> dict[str, Any]:
     """All that a forecast needs beside the parameters."""
     recent = sheet.last(plan.reach + plan.context)
-    gaps = lambda rows: [[None if np.isnan(v) else float(v) for v in row] for row in rows]
     listed = lambda value: value.tolist() if isinstance(value, np.ndarray) else value
     return {
         "plan": {name: listed(value) for name, value in asdict(plan).items() if name != "methods"}
@@ -150,19 +163,33 @@ def memory_of(sheet: Sheet, plan: Plan, inputs: int) -> dict[str, Any]:
         "columns": sheet.targets,
         "forms": sheet.forms,
         "beside": sheet.beside,
+        "known": sheet.known,
+        "static": list(sheet.static),
+        "series": sheet.series,
         "date": sheet.date,
         "step": None if sheet.step is None else list(sheet.step),
-        "recent": gaps(recent.values),
-        "recent_past": recent.past.tolist(),
-        "recent_dates": None if recent.dates is None else recent.dates.astype(np.int64).tolist(),
-        "rows_before": recent.rows_before,
+        "span": sheet.span,
+        "recent": [memory_of_block(block) for block in recent.blocks],
+    }
+
+
+def memory_of_block(block: Block) -> dict[str, Any]:
+    """A block as JSON has it: None where a value is missing, dates in nanoseconds."""
+    return {
+        "name": block.name,
+        "values": [[None if np.isnan(v) else float(v) for v in row] for row in block.values],
+        "past": block.past.tolist(),
+        "known": block.known.tolist(),
+        "static": block.static.tolist(),
+        "dates": None if block.dates is None else block.dates.astype(np.int64).tolist(),
+        "rows_before": block.rows_before,
     }
 
 
 def network_of(settings: Settings, memory: dict[str, Any]) -> tuple[Correction, jax.ShapeDtypeStruct]:
     """The network of a run, and the shape of one step's input."""
-    model = forecaster(settings)
-    return Correction(model.cell, model.law.start), jax.ShapeDtypeStruct((1, memory["inputs"]), jnp.float32)
+    step = None if memory["step"] is None else Step(*memory["step"])
+    return forecaster(settings, step).network, jax.ShapeDtypeStruct((1, memory["inputs"]), jnp.float32)
 
 
 def plan_of(memory: dict[str, Any]) -> Plan:
@@ -177,21 +204,29 @@ def plan_of(memory: dict[str, Any]) -> Plan:
 
 def sheet_of(memory: dict[str, Any]) -> Sheet:
     """The last rows that a run was trained on."""
-    numbers = lambda name, width: np.array(memory[name], np.float64).reshape(-1, width)
-    dates = memory["recent_dates"]
     return Sheet(
         targets=memory["columns"],
-        values=numbers("recent", len(memory["columns"])),
         forms=memory["forms"],
         beside=memory["beside"],
-        past=np.array(memory["recent_past"], np.float64).reshape(len(memory["recent"]), len(memory["beside"])),
+        known=memory["known"],
+        series=memory["series"],
         date=memory["date"],
-        dates=None if dates is None else np.array(dates, np.int64).astype("datetime64[ns]"),
         step=None if memory["step"] is None else Step(*memory["step"]),
-        rows_before=memory["rows_before"],
+        blocks=tuple(block_of(memory, of) for of in memory["recent"]),
+        span=memory["span"],
+        static=tuple(memory["static"]),
     )
 
 
-def with_newer(before: Sheet, settings: Settings, file: str) -> Sheet:
-    """The rows of a run with those of a newer file after them. Raises: BadInput, DataError."""
-    return joined(before, read_sheet(settings, file, before.targets, before.beside, one_row=before.step), file)
+def block_of(memory: dict[str, Any], of: dict[str, Any]) -> Block:
+    """The way back from `memory_of_block`."""
+    numbers = lambda name, columns: np.array(of[name], np.float64).reshape(len(of[name]), len(memory[columns]))
+    return Block(
+        name=of["name"],
+        values=numbers("values", "columns"),
+        past=numbers("past", "beside"),
+        known=numbers("known", "known"),
+        static=np.array(of["static"], np.float64),
+        dates=None if of["dates"] is None else np.array(of["dates"], np.int64).astype("datetime64[ns]"),
+        rows_before=of["rows_before"],
+    )

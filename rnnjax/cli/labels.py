@@ -32,7 +32,8 @@ def check_columns(settings: Settings) -> None:
         )
     if settings.label is None:
         flag, name = ("--text", settings.text) if settings.text is not None else ("--series", settings.series)
-        raise BadInput(f"{flag} {name} needs --label COLUMN, the column of the classes to learn")
+        more = ", or --horizon N to forecast each series" if settings.text is None else ""
+        raise BadInput(f"{flag} {name} needs --label COLUMN, the column of the classes to learn{more}")
     if settings.data is None:
         raise BadInput("--label needs --data FILE, the table that has the column")
 

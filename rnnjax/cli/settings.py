@@ -33,6 +33,9 @@ class Settings:
     target: tuple[str, ...] | list[str] | None = None
     date: str | None = None
     drop: tuple[str, ...] | list[str] | None = None
+    known: tuple[str, ...] | list[str] | None = None
+    static: tuple[str, ...] | list[str] | None = None
+    gaps: str = "masked"
     season: int | None = None
     mode: str = "direct"
     output: str = "quantiles"
@@ -100,14 +103,19 @@ class Settings:
 
     @property
     def is_labelled(self) -> bool:
-        """Whether classes of sequences are learned."""
-        return any(name is not None for name in (self.text, self.series, self.label))
+        """Whether classes of sequences are learned; several series are forecast where there is a horizon and no class."""
+        several = self.series is not None and self.horizon is None
+        return several or self.text is not None or self.label is not None
 
     @property
     def is_ahead(self) -> bool:
         """Whether several rows are forecast. Raises: BadInput on flags of forecasts without the one that says how many."""
         if self.horizon is None:
-            named = [name for name in ("target", "date", "drop", "season") if getattr(self, name) is not None]
+            named = [
+                name
+                for name in ("target", "date", "drop", "known", "static", "season")
+                if getattr(self, name) is not None
+            ]
             if named and not self.is_labelled:
                 raise BadInput(f"--{named[0]} goes with --horizon N, the number of rows to forecast; give it too")
             return False
@@ -206,6 +214,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ahead(
         "--drop", action="append", metavar="COLUMN", help="do not read this column; others are read beside the target"
     )
+    ahead(
+        "--known",
+        action="append",
+        metavar="COLUMN",
+        help="it is known in advance: a price, a holiday; again for another",
+    )
+    ahead(
+        "--static",
+        action="append",
+        metavar="COLUMN",
+        help="one value for each series of --series COLUMN (default: those that are)",
+    )
+    ahead(
+        "--gaps",
+        choices=("masked", "grud"),
+        help="missing values are masked, or fade as in GRU-D, which reads uneven dates too, as do the cells cfc, ctrnn and ltc "
+        "(default: masked)",
+    )
     ahead("--season", type=count, metavar="N", help="rows after which it repeats itself (default: found)")
     ahead(
         "--mode",
@@ -224,7 +250,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     labels(
         "--series",
         metavar="COLUMN",
-        help="each row holds one step of a sequence of numbers, and this column says of which sequence",
+        help="each row holds one step of a sequence of numbers, and this column says of which sequence; with --horizon the "
+        "sequences are series to forecast",
     )
     _flag(network, "cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
     _flag(network, "hidden", count, "N", "features of each layer")

@@ -23,10 +23,11 @@ FORMS = [
 TIMES = ["", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p"]
 
 
-def dates_of(cells: Any) -> np.ndarray | None:
+def dates_of(cells: Any, parts: Any = (slice(None),), better: Any = None) -> np.ndarray | None:
     """A pandas Series of strings as ``datetime64[ns] [T]``, NaT where blank; None where it is no column of dates.
 
-    Where both 3/4 of May and of April fit, the one that goes on in time is taken, month first if both or neither do.
+    Where both 3/4 of May and of April fit, the one that goes on in time is taken, month first if both or neither do. parts: the rows of
+    each series where several stand below one another, in each of which time goes on. better: ``better(dates)`` says that it is this one.
     Times with a zone are given in UTC.
     """
     words = cells.str.strip()
@@ -36,7 +37,9 @@ def dates_of(cells: Any) -> np.ndarray | None:
     fits = [form for form in _forms() if _parsed(known[:100], form) is not None]
     whole = [found for form in fits if (found := _parsed(words, form)) is not None]
     ordered = lambda dates: bool((np.diff(dates[~np.isnat(dates)].astype(np.int64)) >= 0).all())
-    return next((dates for dates in whole if ordered(dates)), whole[0] if whole else None)
+    goes_on = [dates for dates in whole if all(ordered(dates[rows]) for rows in parts)]
+    best = (dates for dates in goes_on if better is not None and better(dates))
+    return next(best, (goes_on or whole or [None])[0])
 
 
 def _forms() -> list[str]:
@@ -56,13 +59,16 @@ def _parsed(words: Any, form: str) -> np.ndarray | None:
 
 
 class Step(NamedTuple):
-    """From one row to the next: calendar months, or working days, or else a time in nanoseconds."""
+    """From one row to the next: calendar months, or working days, or else a time in nanoseconds; uneven: that is the median."""
 
     nanoseconds: int = 0
     months: int = 0
     working_days: bool = False
+    uneven: bool = False
 
     def __str__(self) -> str:
+        if self.uneven:
+            return f"unevenly, {_duration(self.nanoseconds)} in the median,"
         if self.months:
             years, months = divmod(self.months, 12)
             return _many(years, "year") if not months else _many(self.months, "month")
@@ -75,8 +81,8 @@ DAY = 86_400 * 10**9
 UNITS = {"week": 7 * DAY, "day": DAY, "hour": DAY // 24, "minute": DAY // 1440, "second": 10**9}
 
 
-def step_of(dates: np.ndarray, name: str = "the column of dates", lines: Any = None) -> Step:
-    """The step between dates ``datetime64 [T]``, which must be the same all along.
+def step_of(dates: np.ndarray, name: str = "the column of dates", uneven: bool = False) -> Step:
+    """The step between dates ``datetime64 [T]``, which must be the same all along, unless it may be ``uneven``.
 
     Raises: DataError, a sentence that names the first row where dates are missing, go back, repeat, leave a gap or change their step.
 
@@ -96,17 +102,14 @@ def step_of(dates: np.ndarray, name: str = "the column of dates", lines: Any = N
         row = int(np.argmax(apart <= 0)) + 1
         cure = "keep one row for each date" if apart[row - 1] == 0 else "sort the rows by their date"
         what = "repeats the date of the row before" if apart[row - 1] == 0 else "is earlier than the row before it"
-        series = (
-            "; where several series stand below one another, give each a column of its own"
-            if apart[row - 1] == 0
-            else ""
-        )
-        raise DataError(f"{name}: {at(row)} {what}; {cure}{series}")
+        raise DataError(f"{name}: {at(row)} {what}; {cure}")
     if (apart == apart[0]).all() and not _whole_months(dates[:2]):
         return Step(int(apart[0]))
     found = _calendar_step(dates)
     if found is not None:
         return found
+    if uneven:
+        return Step(max(1, int(np.median(apart))), uneven=True)
     usual = int(np.bincount(np.unique(apart, return_inverse=True)[1]).argmax())
     usual = int(np.unique(apart)[usual])
     row = int(np.argmax(apart != usual)) + 1
@@ -133,23 +136,30 @@ def following(dates: np.ndarray, step: Step, count: int) -> np.ndarray:
     return _months_on(last, ahead * step.months, int(_day_of_month(dates).max()), bool(_ends_month(dates).all()))
 
 
-def calendar(dates: np.ndarray, step: Step) -> np.ndarray:
+def calendar(dates: np.ndarray, step: Step, span: int | None = None) -> np.ndarray:
     """Where dates stand in the day, the week and the year, ``[T, K]`` in [-1, 1]; only what the step can tell apart.
 
-    Day and year by sine and cosine of one and two turns, the week by a column for each day.
+    Day and year by sine and cosine of one and two turns, the week by a column for each day. span: nanoseconds that the rows learned
+    from go over; of a year, week or day of which they do not see the whole nothing can be learned, and nothing is said of it.
     """
+    whole = lambda length: span is None or span >= length
     dates = np.asarray(dates, "datetime64[ns]")
     day, found = dates.astype("datetime64[D]"), []
     length = step.nanoseconds or (DAY if step.working_days else 28 * DAY * step.months)
-    if length < DAY:
+    if length < DAY and whole(DAY):
         found += _turns((dates - day).astype(np.int64) / DAY)
-    if length <= DAY:
+    if length <= DAY and whole(7 * DAY):
         weekday = (day.astype(np.int64) + 3) % 7  # the first of January 1970 was a Thursday; 0 is Monday
         found += [(weekday == i).astype(float) for i in range(7)]
-    if length < 300 * DAY:
+    if length < 300 * DAY and whole(365 * DAY):
         year = dates.astype("datetime64[Y]")
         found += _turns((dates - year.astype("datetime64[ns]")).astype(np.int64) / (365.2425 * DAY))
     return np.stack(found, 1) if found else np.zeros((len(dates), 0))
+
+
+def span_of(dates: np.ndarray) -> int:
+    """Nanoseconds from the first to the last."""
+    return int((np.asarray(dates[-1], "datetime64[ns]") - np.asarray(dates[0], "datetime64[ns]")).astype(np.int64))
 
 
 def _turns(share: np.ndarray) -> list[np.ndarray]:

@@ -59,6 +59,8 @@ def backtest(
     refit: bool = False,
     known: Any = None,
     past: Any = None,
+    static: Any = None,
+    times: Any = None,
     mask: Any = None,
     steps: int = 1000,
     paths: int = 200,
@@ -69,9 +71,11 @@ def backtest(
     """Forecasts the last rows of a series from ``windows`` origins, each from what stood before it alone.
 
     model: a `Forecaster`, fitted once to the rows before the first origin (or before each with ``refit``), or a `Fitted` one that has
-        seen no row after the first origin. series ``[T, S]``, known ``[T, K]`` or longer, past, mask: as for `Forecaster.fit`.
+        seen no row after the first origin.
+    series ``[T, S]``, known ``[T, K]`` or longer, past, static, times ``[T]`` or longer, mask: as for `Forecaster.fit`.
     windows: W. every: rows from one origin to the next; the horizon if None. The last forecast ends with the series.
-    season: of the seasonal naive method and of MASE; None: that of `rnnjax.data.season_of` on the rows before the first origin.
+    season: of the seasonal naive method and of MASE; None: that of `rnnjax.data.season_of` on the rows before the first origin, or 1
+        where they are uneven.
     steps, how: of `Forecaster.fit`; key: of every fit; that of ``seed`` if None. paths: of recursive forecasts.
     Raises: ValueError where too few rows are left, or where a fitted model has seen what it would forecast.
 
@@ -86,10 +90,11 @@ def backtest(
     if not isinstance(forecaster, Forecaster):
         raise TypeError(f"backtest: takes a Forecaster, or what its fit returns, got {type(model).__name__}")
     horizon = forecaster.horizon
-    rows = read_rows("backtest", series, 0, known=_shortened(known, series), past=past, mask=mask)
+    within = dict(known=_shortened(known, series), past=past, static=static, times=_shortened(times, series), mask=mask)
+    rows = read_rows("backtest", series, 0, **within)
     origins = _origins(len(rows.values), horizon, windows, every or horizon)
     first = int(origins[0]) + 1
-    season = _season(rows.values[:first], season)
+    season = _season(rows.values[:first], 1 if season is None and rows.times is not None else season)
     key, how = jax.random.key(seed) if key is None else key, {"steps": steps, **how}
     if isinstance(model, Fitted):
         _check_unseen(model, first)
@@ -112,7 +117,7 @@ def measured(
         fitted.after(rows.until(int(origin) + 1, horizon), paths, seed) for fitted, origin in zip(models, origins)
     ]
     at = origins[:, None] + np.arange(1, horizon + 1)
-    came, there = rows.values[at], rows.there[at]
+    came, there = rows.values[at], rows.there[at] & (origins[:, None] >= rows.began)[:, None]
     usual = usual_error(rows.values[:first], rows.there[:first], season)
     against = lambda *found: score(came, there, usual, levels, *found)
     last = np.stack([np.repeat(rows.values[origin][None], horizon, 0) for origin in origins])

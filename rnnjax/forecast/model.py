@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import optax
 
+from rnnjax.forecast.gaps import Decayed
 from rnnjax.forecast.laws import OUTPUTS, Law, law_of
-from rnnjax.forecast.network import Correction
+from rnnjax.forecast.network import Correction, told_time
 from rnnjax.forecast.paths import draw
 from rnnjax.forecast.plan import Plan
 from rnnjax.forecast.problem import Problem, make_problem, outputs
@@ -51,12 +52,15 @@ class Forecaster:
     it goes; the network (``cell`` with a linear layer that starts at zero) learns what that misses, in units ``left`` of what it misses
     as a rule. One network serves all series, each scaled by itself; it sees those rows of other series that are handed in as ``past``.
 
-    cell: any cell with one output array. horizon: H >= 1 rows.
+    cell: any cell with one output array; one that is told how long a step is (``rj.CfC(64, elapsed=True)``, CTRNN, LTC) reads uneven rows.
+    horizon: H >= 1 rows.
     mode: ``"direct"`` forecasts all rows at once; ``"recursive"`` one row, which is fed back, along drawn paths. For H = 1 both are one.
     output: ``"quantiles"`` (pinball loss), or a likelihood: ``"gaussian"``, ``"student_t"``, ``"negative_binomial"`` (counts),
         ``"bernoulli"`` (zeros and ones). quantiles: the shares Q, increasing, that are learned or read off the likelihood.
     season: rows after which a series repeats itself, an int or several; None finds up to two on the detrended training rows.
     context: rows that the network reads before it forecasts; None takes two seasons, 16 to 96 rows.
+    gaps: ``"masked"``, a missing value is read as zero with a flag beside it; ``"grud"``, it fades from the last one seen to the mean, and
+        the carry of the cell with it (`rnnjax.forecast.gaps.Decayed`; with ``rj.GRU`` that is GRU-D), so that uneven rows are read too.
     Raises: ValueError or TypeError, by the name of the argument.
 
     >>> import jax, numpy as np, rnnjax as rj
@@ -75,10 +79,12 @@ class Forecaster:
     quantiles: tuple[float, ...] = (0.1, 0.5, 0.9)
     season: Any = None
     context: int | None = None
+    gaps: str = "masked"
 
     def __post_init__(self) -> None:
         check_cell("Forecaster", self.cell)
-        for name, choices in (("mode", ("direct", "recursive")), ("output", OUTPUTS)):
+        told_time(self.cell)
+        for name, choices in (("mode", ("direct", "recursive")), ("output", OUTPUTS), ("gaps", ("masked", "grud"))):
             if getattr(self, name) not in choices:
                 raise ValueError(f"Forecaster: {name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         levels = tuple(float(q) for q in self.quantiles)
@@ -95,6 +101,11 @@ class Forecaster:
         """The law of a value, see `rnnjax.forecast.laws`."""
         return law_of(self.output, self.quantiles)
 
+    @property
+    def network(self) -> Correction:
+        """The cell with its readout."""
+        return Correction(Decayed(self.cell) if self.gaps == "grud" else self.cell, self.law.start)
+
     def problem(self, rows: Rows, *, batch: int = 32, seed: int = 0, held_out: float = 0.1) -> Problem:
         """What there is to train on; for those who train by themselves, see `rnnjax.train.fit`."""
         return make_problem(self, rows, batch, seed, held_out)
@@ -106,6 +117,8 @@ class Forecaster:
         *,
         known: Any = None,
         past: Any = None,
+        static: Any = None,
+        times: Any = None,
         mask: Any = None,
         steps: int = 1000,
         batch: int = 32,
@@ -115,13 +128,17 @@ class Forecaster:
     ) -> Fitted:
         """Trains on all rows but the last tenth (a horizon at least), on which the best parameters are chosen.
 
-        series: ``[T, S]``; NaN, and what is False in ``mask`` (bool ``[T, S]``), is missing: neither target nor input.
-        known: ``[T + horizon, K]`` known in advance, as a calendar is. past: ``[T, P]`` known up to the last row alone.
+        series: ``[T, S]``; NaN, and what is False in ``mask`` (bool ``[T, S]``), is missing: neither target nor input. Series of
+        different length end with the last row; what is missing before them is no part of them. `from_long` makes them of a long table.
+        known: ``[T + horizon, K]`` known in advance, as a calendar is, or ``[T + horizon, S, K]`` where each series has its own.
+        past: ``[T, P]`` or ``[T, S, P]``, known up to the last row alone. static: ``[S, F]``, one row for each series.
+        times: ``[T]`` or ``[T + horizon]`` (a column for each series, or one), increasing, of rows that are not even; dates or numbers.
         steps: of Adam at ``rate`` (warmed up, then a cosine down), each on ``batch`` windows, at most; stops early after ``patience``
         validations without a better one, of which there are 20. No window of training reaches into a target of validation.
         Raises: ValueError, a sentence, if the data do not suffice or do not fit.
         """
-        rows = read_rows("Forecaster.fit", series, self.horizon, known=known, past=past, mask=mask)
+        beside = dict(known=known, past=past, static=static, times=times, mask=mask)
+        rows = read_rows("Forecaster.fit", series, self.horizon, **beside)
         return self.fit_rows(key, rows, steps=steps, batch=batch, rate=rate, patience=patience, progress=progress)
 
     def fit_rows(
@@ -175,18 +192,22 @@ class Fitted:
         *,
         known: Any = None,
         past: Any = None,
+        static: Any = None,
+        times: Any = None,
         mask: Any = None,
         paths: int = 200,
         seed: int = 0,
     ) -> Forecast:
         """The ``horizon`` rows after ``series [T, S]``; after the one it was fitted to, with its covariates, if None.
 
-        known ``[T + horizon, K]``, past, mask: as in `Forecaster.fit`, as many features as there. paths, seed: of a recursive forecast.
+        known, past, times, mask: as in `Forecaster.fit`, as many features as there; static: that of `Forecaster.fit` if None.
+        paths, seed: of a recursive forecast.
         Raises: ValueError, a sentence, on other columns, or where the series is too short to forecast from.
         """
-        if series is None and not (known is None and past is None and mask is None):
+        given = dict(known=known, past=past, static=static, times=times, mask=mask)
+        if series is None and any(a is not None for a in given.values()):
             raise ValueError("predict: covariates and masks go with a series; give it too")
-        given = dict(known=known, past=past, mask=mask, width=self.rows.values.shape[1])
+        given |= dict(static=self.rows.static if static is None else static, width=self.rows.values.shape[1])
         rows = self.rows if series is None else read_rows("predict", series, self.model.horizon, **given)
         return self.after(rows, paths, seed)
 
@@ -206,7 +227,7 @@ class Fitted:
     @property
     def network(self) -> Correction:
         """The cell with its readout, whose parameters are ``params``."""
-        return Correction(self.model.cell, self.model.law.start)
+        return self.model.network
 
     def _forecast(self, out: np.ndarray, base: np.ndarray, scale: np.ndarray) -> Forecast:
         """The forecast by the law of each value."""
@@ -231,7 +252,9 @@ class Fitted:
             raise ValueError(
                 f"predict: a forecast looks back over {need} rows, got {have}; give more of the series before it"
             )
-        for name in ("known", "past"):
-            got, fitted = getattr(rows, name).shape[1], getattr(self.plan, name).shape[1]
+        for name in ("known", "past", "static"):
+            got, fitted = getattr(rows, name).shape[-1], getattr(self.plan, name).shape[-1]
             if got != fitted:
                 raise ValueError(f"predict: {name} must have the {fitted} features of fit, got {got}")
+        if rows.times is not None and not self.plan.timed and self.plan.gaps == "masked":
+            raise ValueError("predict: times go with a model that was fitted with times; leave them out")

@@ -1,4 +1,4 @@
-"""The network of a forecaster: a cell and a linear layer that starts by saying nothing."""
+"""The network of a forecaster: a cell and a linear layer that starts by saying nothing; and which cells are told the time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax.base import Key, Params, cell, param_dtype
+from rnnjax.protocols import OneInside, SeveralLayers, StepLength
 from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
@@ -48,3 +49,22 @@ class Correction:
 
     def output_around(self, params: Params, x: Any, carry: None, y: Any, key: Key) -> jax.Array:
         return y @ params["output"] + x.astype(y.dtype) @ params["skip"] + params["output_bias"]
+
+
+def told_time(cell: Any) -> bool:
+    """Whether a cell, or what it wraps, or the first of its layers, is told how long each step is: `rnnjax.protocols.StepLength`.
+
+    Raises: ValueError where a layer further up is, which would take an output of the one below for the time.
+
+    >>> import rnnjax as rj
+    >>> told_time(rj.Dropout(rj.CfC(4, elapsed=True), 0.1)), told_time(rj.CfC(4)), told_time(rj.GRU(4))
+    (True, False, False)
+    """
+    if isinstance(cell, SeveralLayers):
+        first, *others = cell.layers_inside()
+        if any(map(told_time, others)):
+            raise ValueError(f"Forecaster: the first layer alone can be told how long a step is, got {cell!r}")
+        return told_time(first)
+    if isinstance(cell, OneInside):
+        return told_time(cell.cell_inside())
+    return isinstance(cell, StepLength) and bool(cell.elapsed)

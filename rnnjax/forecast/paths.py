@@ -58,16 +58,24 @@ def _context(network: Any, params: Any, inputs: Any) -> tuple[Any, jax.Array]:
 
 
 def _tail(rows: Rows, plan: Plan) -> Rows:
-    """The rows that a forecast can depend on."""
-    first = max(0, len(rows.values) - plan.reach - plan.context)
-    return Rows(*(a[first:] for a in rows))
+    """The rows that a forecast can depend on; those before them, back to the last value that was there, are filled already."""
+    return rows.since(max(0, len(rows.values) - plan.reach - plan.context))
 
 
 def _many(rows: Rows, plan: Plan, law: Law, paths: int) -> Windows:
     """Windows of ``paths`` columns for each series, with room for the rows to come, which count as there."""
     wide = lambda a: np.repeat(a, paths, -1)
+    each = lambda a: a if a.shape[1] == 1 else np.repeat(a, paths, 1)  # of covariates, which series may share
     grown = lambda a, fill: np.concatenate([a, np.full((plan.horizon, *a.shape[1:]), fill, a.dtype)])
-    many = Rows(wide(grown(rows.values, 0.0)), wide(grown(rows.there, True)), rows.known, grown(rows.past, 0.0))
-    names = ("weights", "unit", "size", "left", "centre")
-    wider = replace(plan, **{name: wide(getattr(plan, name)) for name in names})
-    return Windows(many, wider, taught=True, absolute=law.absolute)
+    many = Rows(
+        values=wide(grown(rows.values, 0.0)),
+        there=wide(grown(rows.there, True)),
+        known=each(rows.known),
+        past=each(grown(rows.past, 0.0)),
+        static=np.repeat(rows.static, paths, 0),
+        times=None if rows.times is None else each(rows.times),
+    )
+    wider = {name: wide(getattr(plan, name)) for name in ("weights", "unit", "size", "left", "centre")}
+    wider |= {name: each(getattr(plan, name)) for name in ("known", "past")}
+    tick = plan.tick if len(plan.tick) == 1 else np.repeat(plan.tick, paths)
+    return Windows(many, replace(plan, **wider, tick=tick), taught=True, absolute=law.absolute)

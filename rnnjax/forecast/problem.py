@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.forecast.laws import Law
-from rnnjax.forecast.network import Correction
+from rnnjax.forecast.network import Correction, told_time
 from rnnjax.forecast.plan import Plan, make_plan
 from rnnjax.forecast.rows import Rows
 from rnnjax.forecast.windows import Windows, every, random_batches
@@ -42,6 +42,12 @@ def make_problem(model: Any, rows: Rows, batch: int, seed: int, held_out: float)
     Raises: ValueError where there are too few rows, or values that the law does not know.
     """
     who, law, horizon, recursive = "Forecaster.fit", model.law, model.horizon, model.mode == "recursive"
+    timed = told_time(model.cell)
+    if rows.times is not None and not timed and model.gaps == "masked":
+        raise ValueError(
+            f"{who}: {model.cell!r} takes all steps for equally long, and times are given; take a cell that is told how long each is, "
+            'as rj.CfC(64, elapsed=True), or gaps="grud"'
+        )
     total = len(rows.values)
     cut = total - max(horizon, int(total * held_out))
     if total < 2 * horizon + 4:
@@ -55,10 +61,13 @@ def make_problem(model: Any, rows: Rows, batch: int, seed: int, held_out: float)
         raise ValueError(
             f"{who}: series {late[0]} has no value in the first {cut} rows, on which is trained; leave it out"
         )
-    leads = 1 if recursive else horizon
-    plan, training = make_plan(rows, cut, horizon, leads, model.season, model.context, law.absolute)
+    plan, training = make_plan(model, rows, cut, timed)
+    if rows.began.min() > training[-1]:
+        raise ValueError(
+            f"{who}: no series has {horizon + 1} rows among the first {cut}, on which is trained; give more rows"
+        )
     windows = Windows(rows, plan, taught=recursive, absolute=law.absolute)
-    network = Correction(model.cell, law.start)
+    network = model.network
     held = np.arange(max(cut - 1, plan.methods.reach), total - horizon)
     loss = make_loss(network, law, horizon)
     return Problem(

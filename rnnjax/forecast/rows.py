@@ -11,13 +11,16 @@ class Rows(NamedTuple):
     """Series as they came and as they are read.
 
     values: float64 ``[T, S]``, the last value that was there in place of what is missing (the first there is before that).
-    there: bool ``[T, S]``. known: float64 ``[T + horizon, K]``. past: float64 ``[T, P]``. K and P may be 0.
+    there: bool ``[T, S]``. known: float64 ``[T + horizon, S', K]``. past: float64 ``[T, S', P]``. S' is S, or 1 where all series
+    share them. static: float64 ``[S, F]``. K, P and F may be 0. times: float64 ``[T + horizon, S']`` of uneven rows, else None.
     """
 
     values: np.ndarray
     there: np.ndarray
     known: np.ndarray
     past: np.ndarray
+    static: np.ndarray
+    times: np.ndarray | None = None
 
     @property
     def began(self) -> np.ndarray:
@@ -26,7 +29,15 @@ class Rows(NamedTuple):
 
     def until(self, row: int, horizon: int) -> Rows:
         """What is known at the end of row ``row - 1``: nothing of the series after it."""
-        return Rows(self.values[:row], self.there[:row], self.known[: row + horizon], self.past[:row])
+        return self._part(slice(row), slice(row + horizon))
+
+    def since(self, row: int) -> Rows:
+        """Row ``row`` and all after it."""
+        return self._part(slice(row, None), slice(row, None))
+
+    def _part(self, seen: slice, ahead: slice) -> Rows:
+        times = None if self.times is None else self.times[ahead]
+        return Rows(self.values[seen], self.there[seen], self.known[ahead], self.past[seen], self.static, times)
 
 
 def read_rows(
@@ -36,6 +47,8 @@ def read_rows(
     *,
     known: Any = None,
     past: Any = None,
+    static: Any = None,
+    times: Any = None,
     mask: Any = None,
     width: int | None = None,
 ) -> Rows:
@@ -59,11 +72,14 @@ def read_rows(
         )
     if not there.any(0).all():
         raise ValueError(f"{who}: all values of series {int(np.argmin(there.any(0)))} are missing; leave it out")
-    found = {
-        "known": _covariates(who, "known", known, rows + horizon, f"T + horizon = {rows} + {horizon}"),
-        "past": _covariates(who, "past", past, rows, f"T = {rows}"),
-    }
-    return Rows(carried(np.where(there, values, 0.0), there), there, **found)
+    return Rows(
+        values=carried(np.where(there, values, 0.0), there),
+        there=there,
+        known=_covariates(who, "known", known, (rows + horizon, many), f"T + horizon = {rows} + {horizon}"),
+        past=_covariates(who, "past", past, (rows, many), f"T = {rows}"),
+        static=_static(who, static, many),
+        times=_times(who, times, (rows, many), horizon),
+    )
 
 
 def carried(values: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -95,14 +111,47 @@ def _mask(who: str, mask: Any, shape: tuple[int, ...]) -> np.ndarray:
     return mask
 
 
-def _covariates(who: str, name: str, given: Any, rows: int, told: str) -> np.ndarray:
+def _covariates(who: str, name: str, given: Any, shape: tuple[int, int], told: str) -> np.ndarray:
+    rows, many = shape
     if given is None:
-        return np.zeros((rows, 0))
+        return np.zeros((rows, 1, 0))
     found = _numbers(who, name, given)
-    if found.ndim != 2 or len(found) != rows:
-        raise ValueError(f"{who}: {name} must be [{told}, features], got the shape {found.shape}")
+    if found.ndim not in (2, 3) or len(found) != rows or (found.ndim == 3 and found.shape[1] not in (1, many)):
+        own = f" ([{rows}, {many}, features] where each series has its own)" if many > 1 else ""
+        raise ValueError(f"{who}: {name} must be [{told}, features], got the shape {found.shape}{own}")
     if not np.isfinite(found).all():
+        row = int(np.argmin(np.isfinite(found).reshape(rows, -1).all(1)))
+        raise ValueError(f"{who}: {name} must be finite, row {row} is not; fill its gaps")
+    return found[:, None] if found.ndim == 2 else found
+
+
+def _static(who: str, given: Any, many: int) -> np.ndarray:
+    if given is None:
+        return np.zeros((many, 0))
+    found = _numbers(who, "static", given)
+    if found.ndim != 2 or len(found) != many or not np.isfinite(found).all():
+        what = f"the shape {found.shape}" if found.ndim != 2 or len(found) != many else "what is not finite"
+        raise ValueError(f"{who}: static must be [S = {many}, features], finite, a row for each series, got {what}")
+    return found
+
+
+def _times(who: str, given: Any, shape: tuple[int, int], horizon: int) -> np.ndarray | None:
+    """``[T + horizon, S']``; where the rows ahead are not given they follow one another by the median step."""
+    if given is None:
+        return None
+    rows, many = shape
+    found = np.asarray(given)
+    if np.issubdtype(found.dtype, np.datetime64):
+        found = np.where(np.isnat(found), np.nan, (found - found.reshape(-1)[0]) / np.timedelta64(1, "s"))
+    found = _numbers(who, "times", found)
+    found = found[:, None] if found.ndim == 1 else found
+    if found.ndim != 2 or len(found) not in (rows, rows + horizon) or found.shape[1] not in (1, many):
         raise ValueError(
-            f"{who}: {name} must be finite, row {int(np.argmin(np.isfinite(found).all(1)))} is not; fill its gaps"
+            f"{who}: times must be [{rows}] as the series, or [{rows} + {horizon}] with those ahead, got {np.shape(given)}"
         )
+    if not np.isfinite(found).all() or not (np.diff(found, axis=0) > 0).all():
+        raise ValueError(f"{who}: times must be finite and increase from row to row; sort the rows, one for each time")
+    if len(found) < rows + horizon:
+        step = np.median(np.diff(found, axis=0), 0) if rows > 1 else np.ones(found.shape[1])
+        found = np.concatenate([found, found[-1] + np.arange(1, horizon + 1)[:, None] * step])
     return found

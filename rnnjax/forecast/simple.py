@@ -3,19 +3,19 @@
 From the last value y_t the methods add, h rows ahead (windows of v < w rows back, seasons of m rows, k = ceil(h / m)):
 
     level             (mean of the last v values) - y_t, and that of the last w
-    drift             h (y_t - y_{t-v}) / v
+    drift             h (y_t - y_{t-v}) / v; of uneven rows, times in place of numbers of rows
     season            (mean over up to four seasons j = k, k + 1, ... of y_{t+h-jm}) - y_t, and that of the last one alone
     drifting season   k (y_t - y_{t-m})
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 RIDGES = (1e-6, 1e-4, 1e-2, 1e-1, 1.0, 10.0)
-MOST = 20_000  # origins that a combination is fitted to
+MOST = 20_000  # origins that combinations are fitted to, of all series together where there are 1000 of each
 LONG = 1000  # rows of the longest mean, at most
 
 
@@ -38,11 +38,12 @@ class Methods(NamedTuple):
 
 
 class History:
-    """values ``[T, S]`` and ``sums [T + 1, S]``, those of all rows before."""
+    """values ``[T, S]`` and ``sums [T + 1, S]``, those of all rows before; times ``[T + horizon, S']``, None where rows are even."""
 
-    def __init__(self, values: np.ndarray):
+    def __init__(self, values: np.ndarray, times: np.ndarray | None = None):
         self.values = values
         self.sums = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, 0)])
+        self.times = None if times is None else np.broadcast_to(times, (len(times), values.shape[1]))
 
     def put(self, row: int, values: np.ndarray) -> None:
         """Replaces a row, the rows before which are as they should be."""
@@ -52,6 +53,10 @@ class History:
     def mean(self, origin: np.ndarray, window: int, column: np.ndarray) -> np.ndarray:
         """The mean of the ``window`` rows that end with ``origin``."""
         return (self.sums[origin + 1, column] - self.sums[origin + 1 - window, column]) / window
+
+    def between(self, first: Any, last: Any, column: np.ndarray) -> Any:
+        """The time from row ``first`` to row ``last``, in steps."""
+        return last - first if self.times is None else self.times[last, column] - self.times[first, column]
 
 
 def changes(
@@ -64,7 +69,8 @@ def changes(
     values, window = history.values, methods.window
     last = values[origin, column]
     found = [history.mean(origin, rows, column) - last for rows in (window, methods.long)]
-    found.append(ahead * (last - values[origin - window, column]) / window)
+    gone = history.between(origin - window, origin, column)
+    found.append(history.between(origin, origin + ahead, column) * (last - values[origin - window, column]) / gone)
     for m, many in methods.seasons:
         turns = -(-ahead // m)
         same = origin + ahead - turns * m
@@ -86,11 +92,12 @@ def combine(
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each lead and series the weights of the methods by ridge regression, and the root mean square of what is left.
 
-    there: ``[T, S]``. origins: of the training windows. size: ``[S]``, the unit in which changes are of order one.
+    there: ``[T, S]``. origins: of the training windows; of each series those from its first value on count.
+    size: ``[S]``, the unit in which changes are of order one.
     Returns ``[leads, count + 1, S]``, the last weight being a constant in units of ``size``, and ``[leads, S]`` in units of it.
     The penalty is, for each series, that with the least error on the last third of the origins after fitting to the others.
     """
-    origins = origins[:: -(-len(origins) // MOST)]
+    origins = origins[:: -(-len(origins) // max(1000, MOST // there.shape[1]))]
     fitted = [
         [_ridge(*_equations(methods, history, there, origins, lead, s, size[s])) for s in range(there.shape[1])]
         for lead in range(1, leads + 1)
@@ -106,7 +113,7 @@ def added(methods: Methods, weights: np.ndarray, found: np.ndarray, size: np.nda
 
 def _equations(methods, history, there, origins, lead, s, size):
     """What the methods say and what came, in units of ``size``, where the target is there."""
-    use = origins[there[origins + lead, s]]
+    use = origins[there[origins + lead, s] & (origins >= np.argmax(there[:, s]))]
     column, ahead = np.full(len(use), s), np.full(len(use), lead)
     found, values = changes(methods, history, use, ahead, column) / size, history.values
     return np.concatenate([found, np.ones((len(use), 1))], 1), (values[use + lead, s] - values[use, s]) / size

@@ -78,8 +78,8 @@ def test_windows_by_a_plain_loop(mode):
             want = [(y[at - 1, s] - y[o, s]) / plan.size[s] if known else 0.0, known]
             want += [0.0 if taught else max(at - 1 - o, 0) / 4]
             want += list(method(s, seen, at - seen) / plan.size[s])
-            want += list((KNOWN[at] - plan.known[0]) / plan.known[1])
-            want += [(PAST[at - 1, 0] - plan.past[0, 0]) / plan.past[1, 0] if at - 1 <= o else 0.0]
+            want += list((KNOWN[at] - plan.known[0, 0]) / plan.known[1, 0])
+            want += [(PAST[at - 1, 0] - plan.past[0, 0, 0]) / plan.past[1, 0, 0] if at - 1 <= o else 0.0]
             np.testing.assert_allclose(found["inputs"][i, b], want, rtol=1e-5, atol=1e-6)
         for h in range(1, 5):
             seen = o + h - 1 if taught else o
