@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import shutil
@@ -100,8 +101,8 @@ class Checkpoints:
         if self._thread is None:
             self._write(step, tree, record, loss)
         else:
-            copied = jax.tree.map(jnp.copy, tree)  # the next step reuses the buffers
-            self._writing = self._thread.submit(self._write, step, copied, record, loss)
+            copied = jax.tree.map(jnp.copy, tree)  # the next step reuses the buffers, and adds to the record
+            self._writing = self._thread.submit(self._write, step, copied, copy.deepcopy(record), loss)
 
     def _write(self, step: int, tree: Any, record: dict[str, Any], loss: float | None) -> None:
         args = self._ocp.args

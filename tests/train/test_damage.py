@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from train import problem
 
 from rnnjax.lock import Busy, Lock
 from rnnjax.train import Checkpoints, Damaged
+from rnnjax.train.digest import damage
 
 LIKE = {"params": {"w": np.arange(40.0, dtype="float32"), "b": np.ones((3, 2), "float32")}, "n": np.int32(3)}
 
@@ -74,6 +76,23 @@ def test_each_file_of_a_checkpoint_damaged(written, tmp_path, harm):
         checkpoints.close()
         assert record == {"at": 1}
         jax.tree.map(np.testing.assert_array_equal, found, tree(1))
+
+
+@pytest.mark.slow
+def test_each_file_flipped_at_twenty_places(written, tmp_path):
+    """One bit, at random places of every file in turn: none goes unseen. That it is then told is tested above."""
+    pick, here = random.Random(0), tmp_path / "run"
+    shutil.copytree(written, here)
+    tried = 0
+    for name in files_of(written / "2"):
+        path = here / "2" / name
+        content = path.read_bytes()
+        for at in [pick.randrange(len(content)) for _ in range(20 * bool(content))]:
+            path.write_bytes(content[:at] + bytes([content[at] ^ 1 << pick.randrange(8)]) + content[at + 1 :])
+            assert name.name in (damage(here / "2") or ""), (name, at)
+            tried += 1
+        path.write_bytes(content)
+    assert damage(here / "2") is None and tried >= 200
 
 
 def test_a_strange_file_in_a_checkpoint(written, tmp_path):
@@ -158,12 +177,14 @@ def test_the_newest_and_the_best_are_kept(tmp_path, background):
     checkpoints, state = Checkpoints(tmp_path, keep=2, keep_best=1, background=background), tree(0)
     for step, loss in enumerate([3.0, 1.0, 2.0, None, 4.0, None], 1):
         state["params"]["w"][:] = step
-        checkpoints.save(step, state, {"at": step}, loss)
+        record = {"at": step, "seen": []}
+        checkpoints.save(step, state, record, loss)
         state["params"]["w"][:] = -1
+        record["seen"].append(object())
     assert checkpoints.latest() == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "5", "6"]
     found, record = checkpoints.restore(LIKE)
-    assert record == {"at": 6} and (found["params"]["w"] == 6).all()
+    assert record == {"at": 6, "seen": []} and (found["params"]["w"] == 6).all()
     checkpoints.close()
 
 

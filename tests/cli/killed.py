@@ -1,0 +1,132 @@
+"""Runs of the command killed at random moments and gone on with: FOLDER PROCESSES KILLS [SEED]. Prints what came of it as JSON.
+
+A run is killed again and again until it is done, then compared with one left alone: metrics but the clock, sample, and every
+array of the last checkpoint, bit for bit. As many runs as the kills take. With several processes one of them is killed,
+and the others must end by themselves. The processes are forked from one that has imported everything, which saves its seconds.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(sys.argv[1]) / "compiled")}
+os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+
+import numpy as np
+import optax  # noqa: F401
+import orbax.checkpoint
+
+from rnnjax.cli import main, train  # noqa: F401
+
+TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
+SMALL = "--hidden 4 --batch 4 --time 8 --steps 300 --validate-every 10 --patience 9999 --dropout 0.1 --accumulate 3 --average 0.9"
+
+
+def begin(folder, out, processes):
+    """Forks the processes of one run, new or gone on with."""
+    argv = ["train", "--out", str(out)]
+    if (out / "config.json").exists():
+        argv += ["--resume"]
+    else:
+        argv += ["--data", str(folder / "cat.txt"), *SMALL.split()]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{free.getsockname()[1]}"
+    several = ["--coordinator", where, "--processes", str(processes)] if processes > 1 else []
+    return [
+        forked(argv + several + (["--process", str(i)] if several else []), folder / f"said{i}")
+        for i in range(processes)
+    ]
+
+
+def forked(argv, said):
+    child = os.fork()
+    if child:
+        return child
+    to = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(to, 1)
+    os.dup2(to, 2)
+    status = 99
+    try:
+        status = main(argv)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def killed(folder, out, processes, after, which):
+    """One start, killed after so many seconds unless it is done before: the statuses, and whether a checkpoint was half written."""
+    children, until = begin(folder, out, processes), time.monotonic() + after
+    while time.monotonic() < until and not os.waitid(os.P_PID, children[which], os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.002)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(children[which], signal.SIGKILL)
+    half = bool([*out.glob("checkpoints/*.orbax*")]) or any(
+        not (step / "sha256.txt").exists() for step in out.glob("checkpoints/*")
+    )
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children], half
+
+
+def result(out):
+    """What must be equal."""
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    newest = max((out / "checkpoints").iterdir(), key=lambda step: int(step.name))
+    tree = orbax.checkpoint.PyTreeCheckpointer().restore(newest / "state")
+    import jax
+
+    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return (
+        [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
+        (out / "sample.txt").read_text(),
+        arrays,
+    )
+
+
+def compare(folder, outs):
+    """Names of what differs from the run left alone, by run. In a process of its own: here JAX has not been started."""
+    lines, sample, arrays = result(folder / "alone")
+    found = {}
+    for out in outs:
+        mine = result(out)
+        differ = [name for name in arrays if arrays[name].tobytes() != mine[2][name].tobytes()]
+        found[out.name] = differ + ["metrics"] * (lines != mine[0]) + ["sample"] * (sample != mine[1])
+    return found
+
+
+def run(folder, processes, kills, seed):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cat.txt").write_text(TEXT)
+    pick, counts, outs = random.Random(seed), {"kills": 0, "half written": 0, "runs": 0}, []
+    began = time.monotonic()
+    assert killed(folder, folder / "alone", processes, 1e9, 0)[0] == [0] * processes, (folder / "said0").read_text()
+    whole = time.monotonic() - began
+    while counts["kills"] < kills:
+        outs.append(folder / f"run{counts['runs']}")
+        while True:
+            which = pick.randrange(processes)
+            after = pick.uniform(0.1, 0.8) * whole if counts["kills"] < kills else 1e9
+            statuses, half = killed(folder, outs[-1], processes, after, which)
+            if statuses[which] != -signal.SIGKILL:
+                assert statuses == [0] * processes, (
+                    statuses,
+                    [(folder / f"said{i}").read_text() for i in range(processes)],
+                )
+                break
+            counts["kills"] += 1
+            counts["half written"] += half
+            others = [status for i, status in enumerate(statuses) if i != which]
+            assert set(others) <= {0, 2}, (statuses, [(folder / f"said{i}").read_text() for i in range(processes)])
+            print(counts, statuses, file=sys.stderr, flush=True)
+        counts["runs"] += 1
+    return counts | {"seconds": round(time.monotonic() - began), "differ": compare(folder, outs)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if sys.argv[4:] else "0")))
