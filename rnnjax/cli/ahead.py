@@ -65,6 +65,7 @@ def ahead_task(settings: Settings) -> Task:
     Loss: of the law, in units of what the linear start of a forecast misses as a rule, which is the baseline.
     """
     sheet = read_sheet(settings, settings.file)
+    check_varies(settings, sheet)
     model = forecaster(settings, sheet.step)
     rows = rows_of(sheet, model.horizon, training=True)
     try:
@@ -93,6 +94,19 @@ def ahead_task(settings: Settings) -> Task:
         held=last_part(settings.held_out),
         told=lambda params, out: told(Fitted(model, problem.plan, params, rows), problem, settings, sheet, out),
     )
+
+
+def check_varies(settings: Settings, sheet: Sheet) -> None:
+    """Raises: BadInput where nothing varies, or a column that was asked for does not."""
+    values = sheet.values
+    flat = np.nanmin(values, 0, initial=np.inf) == np.nanmax(values, 0, initial=-np.inf)
+    asked = flat if settings.target and sheet.series is None else np.zeros_like(flat)
+    if flat.all() or asked.any():
+        at = int(np.argmax(flat))
+        what = f"all values of {'column' if sheet.series is None else 'series'} {sheet.names[at]!r}"
+        raise BadInput(
+            f"{settings.file}: {what} are {values[~np.isnan(values[:, at]), at][0]:g}; there is nothing to forecast, leave it out"
+        )
 
 
 def title(sheet: Sheet, model: Forecaster, problem: Problem) -> str:

@@ -25,6 +25,7 @@ def recipes() -> dict[str, Recipe]:
         addition,
         answers,
         cartpole,
+        finance,
         hourly,
         languages,
         phonemes,
@@ -35,7 +36,7 @@ def recipes() -> dict[str, Recipe]:
         translation,
     )
 
-    told = (addition, answers, cartpole, languages, phonemes, sentiment, shakespeare, speakers, translation)
+    told = (addition, answers, cartpole, finance, languages, phonemes, sentiment, shakespeare, speakers, translation)
     found = [module.RECIPE for module in told]
     several = (reach.RECIPE, reach.POINT, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)
     return {recipe.name: recipe for recipe in (*found, *several)}

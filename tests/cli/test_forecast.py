@@ -132,6 +132,16 @@ def test_newer_rows_that_do_not_follow_on(trained, capsys, tmp_path):
         (lambda f: f, ["--horizon", "7", "--output", "bernoulli", "--target", "y"], "a law of zeros and ones"),
         (lambda f: f, ["--horizon", "7", "--quantiles", "0.9,0.1"], "--quantiles: must be increasing"),
         (lambda f: f.assign(y=np.nan), ["--target", "y", "--horizon", "7"], "column 'y' (--target) holds no numbers"),
+        (
+            lambda f: f.assign(y=3),
+            ["--target", "y", "--horizon", "7"],
+            "all values of column 'y' are 3; there is nothing to forecast",
+        ),
+        (
+            lambda f: f[["ds"]].assign(y=np.where(T % 2, 0, np.nan)),
+            ["--horizon", "7"],
+            "all values of column 'y' are 0",
+        ),
         (lambda f: f.iloc[::-1], ["--horizon", "7"], "row 2 (2024-09-15) is earlier than the row before it"),
         (lambda f: f.drop(index=9), ["--horizon", "7"], "row 10 (2024-01-11) comes 2 days after the row before it"),
         (

@@ -202,6 +202,7 @@ SMALL = SEEN.groupby("shop").tail(40)
         ),
         (lambda f: f.assign(shop=f.shop.where(f.shop != "b")), [], "column 'shop' is blank"),
         (lambda f: f.assign(y=f.y.where(f.shop != "b")), [], "all values of series 'b' are missing; leave it out"),
+        (lambda f: f.assign(y=3), [], "all values of series 'a' are 3; there is nothing to forecast"),
         (lambda f: f.assign(y=np.nan), [], "column 'y' (--target) holds no numbers"),
         (
             lambda f: f.drop(index=f.index[5]),
