@@ -17,7 +17,8 @@ from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 Said = tuple[str, ...]  # one pronunciation
 Entry = tuple[str, tuple[Said, ...]]  # a word and all of its pronunciations
 END = 0  # also the start
-LONGEST, SEARCHED = 17, 24  # letters or phones of a word that is learned from; phones that a search may write
+TIMES = (6, 8, 10, 13, 17)  # letters and phones of words that are learned from, padded to one of these
+SEARCHED = 24  # phones that a search may write
 FEWER = 5  # every so many words of valid are looked at on the way
 ORDERS = (4, 5, 6, 7)  # of the floor's n-grams
 
@@ -25,9 +26,13 @@ ORDERS = (4, 5, 6, 7)  # of the floor's n-grams
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
     hidden, features = setting.pick(256, full=512, small=8), setting.pick(64, full=128, small=4)
-    steps, batch, multiple = setting.length(6500, full=40000), setting.pick(128, small=8), setting.pick(3, small=18)
+    steps, batch, shapes = (
+        setting.length(6000, full=40000),
+        setting.pick(128, small=8),
+        setting.pick(TIMES, small=TIMES[-1:]),
+    )
     data = {split: load("pronunciations", split)[:: setting.pick(1, small=200)] for split in sets.SPLITS}
-    pairs = [(w, one) for w, said in data["train"] for one in said if max(len(w), len(one)) <= LONGEST]
+    pairs = [(w, one) for w, said in data["train"] for one in said if max(len(w), len(one) + 1) <= TIMES[-1]]
     phones = ["", *sorted({phone for _, said in pairs for phone in said})]
     place = {phone: i for i, phone in enumerate(phones)}
     see = Views.of([word for word, _ in data["train"]])
@@ -88,7 +93,7 @@ def make(setting: Setting) -> Problem:
     def batches(step: int) -> Any:
         places = order(step)
         source, target = [sources[i] for i in places], [targets[i] for i in places]
-        time = multiple * -(-max(times[i] for i in places) // multiple)
+        time = next(time for time in shapes if time >= max(times[i] for i in places))
         return pad(source, time), pad(target, time + 1)
 
     def show(params: Any) -> str:

@@ -16,7 +16,8 @@ from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 from rnnjax.tasks.subwords import END, Pieces
 
 LONGEST = 20  # words of a verse, English and Spanish
-WRITTEN, ROWS = 48, 256  # pieces that a search may write; verses at once
+TIMES = (18, 24, 30, 48)  # pieces of verses that are learned from, padded to one of these
+WRITTEN, ROWS = 48, 128  # pieces that a search may write; verses at once
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 Pair = tuple[str, str]
 
@@ -28,11 +29,15 @@ def make(setting: Setting) -> Problem:
         setting.pick(192, small=8),
         setting.pick(2000, small=400),
     )
-    steps, batch, multiple = setting.length(2000, full=10000), setting.pick(64, small=8), setting.pick(8, small=WRITTEN)
+    steps, batch, shapes = (
+        setting.length(1800, full=10000),
+        setting.pick(64, small=8),
+        setting.pick(TIMES, small=TIMES[-1:]),
+    )
     data = {split: part[:: setting.pick(1, small=50)] for split, part in verses().items()}
     english, spanish = (Pieces.of([pair[side] for pair in data["train"]], kinds) for side in (0, 1))
     coded = [(english.encode(e), np.array([END, *spanish.encode(s), END], np.int32)) for e, s in data["train"]]
-    coded = [(source, target) for source, target in coded if max(len(source), len(target) - 1) <= WRITTEN]
+    coded = [(source, target) for source, target in coded if max(len(source), len(target) - 1) <= TIMES[-1]]
 
     model = rj.seq2seq.EncoderDecoder(
         rj.Bidirectional(rj.Skip(rj.Dropout(rj.GRU(hidden // 2), 0.3))),
@@ -85,7 +90,7 @@ def make(setting: Setting) -> Problem:
 
     def batches(step: int) -> Any:
         places = order(step)
-        time = multiple * -(-max(times[i] for i in places) // multiple)
+        time = next(time for time in shapes if time >= max(times[i] for i in places))
         source, target = zip(*(coded[i] for i in places))
         return pad(source, time), pad(target, time + 1)
 
