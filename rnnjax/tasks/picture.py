@@ -8,27 +8,33 @@ from typing import Any
 from rnnjax.tasks.listing import recipes
 
 TICKS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3)
+LEAST = 1e-4  # an error of nothing is drawn as this
 MISSING = 'the picture of the results is drawn by matplotlib, which is not installed; pip install "rnnjax[plot]"'
 
 
-def left(run: dict[str, Any], name: str) -> float:
-    """What a run's "floor" or "ours" leaves to be done: the error itself, or what a share misses to 1.
+def ratio(run: dict[str, Any]) -> float:
+    """Ours over the floor, below 1 where ours is better: of errors, of what shares miss to 1, upside down where more than 1 can be reached.
 
-    >>> round(left({"better": "higher", "ours": 0.9}, "ours"), 3), left({"better": "lower", "ours": 0.3}, "ours")
-    (0.1, 0.3)
+    >>> ratio({"better": "lower", "floor": 2.0, "ours": 1.5}), ratio({"better": "higher", "floor": 0.5, "ours": 0.75})
+    (0.75, 0.5)
+    >>> ratio({"better": "higher", "floor": 100.0, "ours": 400.0})
+    0.25
     """
-    return 1 - run[name] if run["better"] == "higher" else run[name]
+    floor, ours = run["floor"], run["ours"]
+    if run["better"] == "higher":
+        floor, ours = (1 - floor, 1 - ours) if max(floor, ours) <= 1 else (1 / floor, 1 / ours)
+    return max(ours, LEAST) / max(floor, LEAST)
 
 
 def rows(content: dict[str, Any]) -> list[tuple[str, str, list[float]]]:
-    """For each task that was run, longer runs apart: its name, its numbers in words, and of every seed ours over floor, of what is left."""
+    """For each task that was run, longer runs apart: its name, its numbers in words, and the `ratio` of every seed."""
     found = []
     for name, full in [(name, full) for name in recipes() for full in (False, True)]:
         runs = [r for r in content["runs"] if r["task"] == name and r["full"] == full]
         if runs:
             mean = lambda what: sum(run[what] for run in runs) / len(runs)
             words = f"{recipes()[name].metric}: floor {mean('floor'):.4g}, ours {mean('ours'):.4g}"
-            ratios = [max(left(run, "ours"), 1e-4) / max(left(run, "floor"), 1e-4) for run in runs]
+            ratios = [ratio(run) for run in runs]
             found.append((f"{name}{' --full' if full else ''}", words, ratios))
     return found
 

@@ -109,12 +109,13 @@ def test_the_picture_has_a_row_for_each_task_and_what_is_left_over_the_floor_s(t
     runs = [
         base | {"task": "addition", "better": "higher", "floor": 0.2, "ours": 0.9},
         base | {"task": "addition", "better": "higher", "floor": 0.2, "ours": 0.96, "seed": 1},
+        base | {"task": "cartpole", "better": "higher", "floor": 50.0, "ours": 400.0},
         base | {"task": "shakespeare", "better": "lower", "floor": 2.0, "ours": 2.5},
         base | {"task": "shakespeare", "better": "lower", "floor": 2.0, "ours": 1.0, "full": True},
     ]
     found = rows({"runs": runs})
-    assert [name for name, _, _ in found] == ["addition", "shakespeare", "shakespeare --full"]
-    np.testing.assert_allclose(np.concatenate([ratios for _, _, ratios in found]), [0.125, 0.05, 1.25, 0.5])
+    assert [name for name, _, _ in found] == ["addition", "cartpole", "shakespeare", "shakespeare --full"]
+    np.testing.assert_allclose(np.concatenate([ratios for _, _, ratios in found]), [0.125, 0.05, 0.125, 1.25, 0.5])
     assert found[0][1] == "exact match: floor 0.2, ours 0.93"
     draw({"runs": runs}, tmp_path / "results.png")
     assert (tmp_path / "results.png").read_bytes().startswith(b"\x89PNG")
