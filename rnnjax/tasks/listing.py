@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -20,26 +22,11 @@ RESULTS = (HERE / "results.json", HERE.parents[1] / "docs" / "results.json")  # 
 
 @cache
 def recipes() -> dict[str, Recipe]:
-    """Every recipe by its name."""
-    from rnnjax.tasks import (
-        addition,
-        answers,
-        cartpole,
-        finance,
-        hourly,
-        languages,
-        phonemes,
-        reach,
-        sentiment,
-        shakespeare,
-        speakers,
-        translation,
-    )
-
-    told = (addition, answers, cartpole, finance, languages, phonemes, sentiment, shakespeare, speakers, translation)
-    found = [module.RECIPE for module in told]
-    several = (reach.RECIPE, reach.POINT, hourly.ENERGY, hourly.TRAFFIC, hourly.WEATHER)
-    return {recipe.name: recipe for recipe in (*found, *several)}
+    """Every recipe by its name: whatever in a file of this folder is one."""
+    files = (info.name for info in pkgutil.iter_modules([str(HERE)]) if info.name != "__main__")
+    modules = [importlib.import_module(f"rnnjax.tasks.{name}") for name in files]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Recipe)]
+    return {recipe.name: recipe for recipe in sorted(found, key=lambda recipe: recipe.name)}
 
 
 def named(name: str) -> Recipe:

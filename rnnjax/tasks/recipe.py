@@ -53,6 +53,7 @@ class Problem(NamedTuple):
     score: ``(params, split) -> Score``, split "valid" or "test"; the runner asks for ``"test"`` once, after training.
     floors: predictors without recurrence, by name: each a function that gives its score on the test split.
     validations: how many there are on the way; the best of them is kept. noise: whether training is given a key.
+    average: as for `rnnjax.train.fit`.
     show: ``params -> text``: something to read.
     """
 
@@ -68,6 +69,7 @@ class Problem(NamedTuple):
     validations: int = 10
     patience: int | None = None
     noise: bool = False
+    average: float | None = None
     show: Callable[[Params], str] | None = None
 
 

@@ -103,6 +103,7 @@ def train(recipe: Recipe, problem: Problem, seed: int, **how: Any) -> Fit:
         carry=problem.carry,
         key=key,
         clip=problem.clip,
+        average=problem.average,
         validate=lambda params: judged(recipe, problem.score(params, "valid")),
         validate_every=max(1, problem.steps // problem.validations),
         patience=problem.patience,
