@@ -18,6 +18,7 @@ from pathlib import Path
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(Path(sys.argv[1]) / "compiled")}
 os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
+import jax
 import numpy as np
 import optax  # noqa: F401
 import orbax.checkpoint
@@ -78,9 +79,10 @@ def result(out):
     """What must be equal."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     newest = max((out / "checkpoints").iterdir(), key=lambda step: int(step.name))
-    tree = orbax.checkpoint.PyTreeCheckpointer().restore(newest / "state")
-    import jax
-
+    reader = orbax.checkpoint.PyTreeCheckpointer()
+    whole = lambda _: orbax.checkpoint.RestoreArgs(restore_type=np.ndarray)
+    how = jax.tree.map(whole, reader.metadata(newest / "state").item_metadata.tree)
+    tree = reader.restore(newest / "state", restore_args=how)
     arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     return (
         [{k: v for k, v in line.items() if k != "seconds"} for line in lines],
@@ -90,7 +92,7 @@ def result(out):
 
 
 def compare(folder, outs):
-    """Names of what differs from the run left alone, by run. In a process of its own: here JAX has not been started."""
+    """Names of what differs from the run left alone, by run."""
     lines, sample, arrays = result(folder / "alone")
     found = {}
     for out in outs:

@@ -167,6 +167,9 @@ def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
     processes = begin(tmp_path, "--steps", "3000")
     while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
         time.sleep(0.05)
+    double = subprocess.run(processes[1].args, capture_output=True, text=True)  # it harms nobody
+    assert double.returncode == 2 and "does not wait for process 1" in double.stderr, double.stderr
+    assert double.stderr.count("\n") == 1
     processes[1].send_signal(signal.SIGTERM)
     status, said = ended(processes)
     assert (

@@ -127,22 +127,24 @@ def test_the_terminal_is_closed(flags, tmp_path):
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("command", ["train", "sample", "eval", "bench"])
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "bench", "export", "tasks"])
 def test_at_twenty_moments(command, times, flags, tmp_path):
     """Random ones from start to end, RNNJAX_MOMENTS of them: nothing but one line, and the status."""
     out = tmp_path / "run"
-    if command in ("sample", "eval"):
+    ends = command in ("sample", "eval", "export", "tasks")  # by itself, perhaps before the signal
+    if ends and command != "tasks":
         subprocess.run(
             [sys.executable, "-m", "rnnjax", "train", *flags, "--steps", "20"], check=True, capture_output=True
         )
     argv = {"train": flags + ["--overwrite"], "sample": [str(out), "--length", "2000"], "eval": [str(out)], "bench": []}
+    argv |= {"export": [str(out), "--to", "stablehlo"], "tasks": []}
     pick = random.Random(times)
     for _ in range(int(os.environ.get("RNNJAX_MOMENTS", "2"))):
         process, which = start(command, *argv[command]), pick.choice(list(SAYS))
         time.sleep(pick.uniform(0.15, 6.0))  # before 0.1 s it is Python itself that starts
         send(process, which, times)
         said, errors = process.communicate()
-        assert process.returncode == 128 + which or (process.returncode == 0 and command in ("sample", "eval"))
+        assert process.returncode == 128 + which or (process.returncode == 0 and ends)
         kept = "Interrupted after step" in said
         assert errors == ("" if kept or process.returncode == 0 else f"rnnjax: {SAYS[which]}\n")
         assert not left_behind(tmp_path)

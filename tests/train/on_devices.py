@@ -208,7 +208,9 @@ def fits():
     """A run on four devices, stopped and gone on with; the same on one; gone on with on two."""
     window = lambda step: (np.roll(XS, step, 0), TARGETS)
     check = jax.jit(lambda p: mean(p, None, BATCH, None)[1])
-    options = dict(carry=CARRY, validate=check, validate_every=4, log_every=3, checkpoint_every=4)
+    options = dict(
+        carry=CARRY, validate=check, validate_every=4, log_every=3, checkpoint_every=4, accumulate=2, average=0.9
+    )
     go = lambda folder, count, **more: fit(mean, PARAMS, window, steps=count, out=folder, **(options | more))
     with tempfile.TemporaryDirectory() as top:
         whole = go(f"{top}/a", 10, mesh=mesh_of(4))
