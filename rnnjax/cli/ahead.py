@@ -92,8 +92,15 @@ def ahead_task(settings: Settings) -> Task:
         remarks=sheet.remarks,
         each=f"{settings.batch} windows of {problem.plan.context} rows and the {model.horizon} after them",
         held=last_part(settings.held_out),
+        needs=needs(sheet, model.horizon),
         told=lambda params, out: told(Fitted(model, problem.plan, params, rows), problem, settings, sheet, out),
     )
+
+
+def needs(sheet: Sheet, horizon: int) -> str:
+    """The flag that tells a forecast what is known in advance, where the file does not go so far."""
+    far = all(len(block.known) >= len(block.values) + horizon for block in sheet.blocks)
+    return "" if far or not sheet.known else f" --data FILE  (rows to come, with {', '.join(sheet.known)})"
 
 
 def check_varies(settings: Settings, sheet: Sheet) -> None:

@@ -326,7 +326,7 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     use = (
         f"rnnjax predict {where} FILE"
         if task.confusion is not None
-        else f"rnnjax {'forecast' if task.told else 'sample'} {where}"
+        else f"rnnjax {'forecast' if task.told else 'sample'} {where}{task.needs}"
     )
     print(f"Next:\n  {use}\n  rnnjax eval {where}\n  rnnjax train --out {where} --resume {more}")
 

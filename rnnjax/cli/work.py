@@ -25,7 +25,7 @@ class Task(NamedTuple):
     baselines: the same number for predictors that learn nothing, by name. remarks: sentences on the data.
     higher: whether more of the unit is better. each: what a step is on. held: what is measured on.
     whole: as validate, of all that is held out, where that measures a part.
-    told: what else is said of the params, files for it being written into a folder.
+    told: what else is said of the params, files for it being written into a folder. needs: flags that a forecast cannot do without.
     confusion: of a classifier, counts ``[classes, classes]`` of what is and what it says, for the params.
     """
 
@@ -49,6 +49,7 @@ class Task(NamedTuple):
     confusion: Callable[[Any], np.ndarray] | None = None
     whole: Callable[[Any], Any] | None = None
     told: Callable[[Any, Any], str] | None = None
+    needs: str = ""
 
     def measure(self, params: Any) -> dict[str, float]:
         """What is found on all that is held out, with the numbers that follow from the loss."""

@@ -1,6 +1,8 @@
 """`rnnjax train --series --horizon` and `rnnjax forecast` on long tables: own dates, known and static columns, uneven dates, bad input."""
 
+import contextlib
 import csv
+import io
 
 import numpy as np
 import pandas as pd
@@ -43,12 +45,16 @@ def written(folder, frame, name="t.csv"):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run on the shops, the price known in advance."""
-    folder = tmp_path_factory.mktemp("long")
+    """A run on the shops, the price known in advance; it says what a forecast needs."""
+    folder, said = tmp_path_factory.mktemp("long"), io.StringIO()
     path = written(
         folder, SEEN.sample(frac=1, random_state=1).sort_values("ds", key=lambda d: pd.to_datetime(d, dayfirst=True))
     )
-    assert main(["train", "--data", str(path), "--out", str(folder / "run"), *ASKED, "--known", "price", *FLAGS]) == 0
+    with contextlib.redirect_stdout(said):
+        assert (
+            main(["train", "--data", str(path), "--out", str(folder / "run"), *ASKED, "--known", "price", *FLAGS]) == 0
+        )
+    assert "--data FILE  (rows to come, with price)\n" in said.getvalue()
     return folder
 
 
@@ -157,7 +163,10 @@ def test_columns_are_told_apart():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [["--cell", "cfc"], ["--cell", "gru", "--gaps", "grud", "--layers", "2"]])
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(["--cell", "cfc"], marks=pytest.mark.long), ["--cell", "gru", "--gaps", "grud", "--layers", "2"]],
+)
 def test_uneven_dates(how, capsys, tmp_path):
     """Rows to come stand the median step apart, or where newer data have them."""
     hours = np.cumsum(RNG.choice([1, 2, 2, 5], size=90))

@@ -87,7 +87,11 @@ def test_even_times_change_nothing():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "model", [Forecaster(rj.CfC(16, backbone=16, elapsed=True), 3), Forecaster(rj.GRU(16), 3, gaps="grud")]
+    "model",
+    [
+        Forecaster(rj.GRU(16), 3, gaps="grud"),
+        pytest.param(Forecaster(rj.CfC(16, backbone=16, elapsed=True), 3), marks=pytest.mark.long),
+    ],
 )
 def test_uneven_rows_are_forecast_better_than_by_the_last_value(model):
     """A wave and a slope in time, seen at odd times, a tenth of them missing."""

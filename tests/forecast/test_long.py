@@ -170,6 +170,7 @@ def test_recursive_forecasts_of_several_series_are_those_of_a_plain_loop(gaps):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_recursive_is_direct_for_one_row_ahead_with_all_that_can_be_beside():
     beside = {name: a[: 80 + 1] if name == "known" else a for name, a in TABLE.beside.items()}
     times = np.cumsum(RNG.uniform(0.5, 3, size=81))
