@@ -8,8 +8,10 @@ import io
 import os
 import signal
 import sys
-from typing import NoReturn
+import warnings
+from typing import Any, NoReturn
 
+import rnnjax
 from rnnjax import _signals
 from rnnjax.cli.errors import BadInput
 
@@ -112,6 +114,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     _print_any_text()
+    if _signals.watching():  # this process is the command
+        warnings.showwarning = _show_warning
     if not argv:
         parser().print_help(sys.stderr)
         return 2
@@ -144,6 +148,13 @@ def _print_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
+
+
+def _show_warning(message: Warning | str, category: type[Warning], filename: str, *where: Any) -> None:
+    """One line, as everything the command says; what other libraries warn of with its place, as Python does."""
+    ours = filename.startswith(os.path.dirname(rnnjax.__file__))
+    text = f"rnnjax: {message}\n" if ours else warnings.formatwarning(message, category, filename, where[0])
+    print(text, end="", file=sys.stderr)
 
 
 def _unrecognized(args: argparse.Namespace, unknown: list[str]) -> str:

@@ -161,6 +161,36 @@ def test_stopped_in_the_middle_and_resumed_equals_left_alone(how, long_run, tmp_
     assert (mine.step, mine.loss) == (theirs.step, theirs.loss)
 
 
+def flip_a_byte(checkpoint):
+    """In the middle of the largest file."""
+    path = max(checkpoint.rglob("*"), key=lambda path: path.is_file() and path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("argv", [["eval"], ["sample", "--length", "3"], ["export", "--to", "stablehlo"]])
+def test_a_damaged_checkpoint_is_never_used(argv, trained, tmp_path, capsys):
+    """The one before is, with a warning that names the file; where none is whole, a sentence."""
+    shutil.copytree(trained, tmp_path / "run")
+    argv = [argv[0], str(tmp_path / "run"), *argv[1:]]
+    path = flip_a_byte(tmp_path / "run" / "checkpoints" / "60")
+    with pytest.warns(RuntimeWarning, match=f"going on from step 40, as .*{path.name} is not what was written"):
+        assert main(argv) == 0
+    path = flip_a_byte(tmp_path / "run" / "checkpoints" / "40")
+    assert "is whole: " in fails(capsys, *argv)
+
+
+@pytest.mark.slow
+def test_a_warning_is_one_line(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    flip_a_byte(tmp_path / "run" / "checkpoints" / "60")
+    done = subprocess.run(command("eval", tmp_path / "run"), capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.startswith("rnnjax: going on from step 40, as "), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_default_folders_are_fresh_and_more_steps_go_on(text_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(text_file, "cat.txt")
