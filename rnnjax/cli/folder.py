@@ -15,9 +15,9 @@ from rnnjax.lock import LOCK, Lock
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
 CONFUSION, PIPED, FAN = "confusion.png", "standard-input", "forecast.png"
-TASK, RESULT = "task.json", "result.json"  # of `rnnjax train --task`
+TASK, RESULT, SOUNDS = "task.json", "result.json", {"said.wav", "recorded.wav"}  # of `rnnjax train --task`
 EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
-OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT, FAN} | EXPORTS
+OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT, FAN} | SOUNDS | EXPORTS
 
 LEAST = {"hidden": 1, "layers": 1, "steps": 1, "batch": 1, "time": 1, "patience": 1, "validate_every": 1, "seed": 0}
 LEAST |= {"rate": 1e-30, "clip": 1e-30, "dropout": 0, "held_out": 1e-30}

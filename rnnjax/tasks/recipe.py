@@ -54,7 +54,7 @@ class Problem(NamedTuple):
     floors: predictors without recurrence, by name: each a function that gives its score on the test split.
     validations: how many there are on the way; the best of them is kept. noise: whether training is given a key.
     average: as for `rnnjax.train.fit`.
-    show: ``params -> text``: something to read.
+    show: ``params -> text``: something to read. files: ``params -> bytes by name``, to hear or to see in the run's folder.
     """
 
     params: Params
@@ -71,6 +71,7 @@ class Problem(NamedTuple):
     noise: bool = False
     average: float | None = None
     show: Callable[[Params], str] | None = None
+    files: Callable[[Params], Mapping[str, bytes]] | None = None
 
 
 class Recipe(NamedTuple):

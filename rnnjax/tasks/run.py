@@ -59,7 +59,8 @@ def run(
 ) -> Result:
     """Trains a recipe and measures it. Everything is chosen on the valid split; the test split is read once, at the end.
 
-    out: a folder for ``metrics.jsonl``, checkpoints, ``task.json`` (the setting) and ``result.json``, written last.
+    out: a folder for ``metrics.jsonl``, checkpoints, ``task.json`` (the setting), what the recipe makes to hear, and ``result.json``,
+    written last.
     report, progress: as for `rnnjax.train.fit`.
     Raises: DataError where data cannot be had; ImportError naming what to install; FileExistsError where ``out`` holds a run;
     KeyboardInterrupt where it was stopped on the way: it is not judged then.
@@ -87,6 +88,8 @@ def run(
         }
         with (Path(out) / METRICS).open("a") as file:
             file.write(json.dumps(line | {"parts": parts, "floors": floors}) + "\n")
+        for name, content in (problem.files(fitted.params) if problem.files else {}).items():
+            (Path(out) / name).write_bytes(content)
         _write(Path(out) / RESULT, result.summary())
     return result
 
