@@ -20,11 +20,11 @@ ALSO = ("accumulate=3", "average=0.9")  # which a plain run of the command (test
 PROGRAM = Path(__file__).with_name("on_hosts.py")
 
 
-def begin(processes: int, out: Path, *options: str) -> list[subprocess.Popen]:
+def begin(processes: int, out: Path, *options: str, program: Path = PROGRAM) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    argv = lambda i: [sys.executable, str(PROGRAM), coordinator, str(processes), str(i), str(out), *options]
+    argv = lambda i: [sys.executable, str(program), coordinator, str(processes), str(i), str(out), *options]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     return [subprocess.Popen(argv(i), **pipes) for i in range(processes)]  # type: ignore[call-overload]
 
@@ -70,6 +70,17 @@ def test_one_of_two_dies(tmp_path):
     errors = [process.communicate()[1] for process in processes]
     assert processes[1].returncode == -signal.SIGKILL
     assert processes[0].returncode != 0 and time.monotonic() - began < 300, errors[0]
+
+
+@pytest.mark.slow
+def test_features_and_ensembles_over_two_processes(tmp_path):
+    """A mesh whose second axis splits features, and one over members, which need no word between them: as in one process."""
+    two, one = (ended(begin(n, tmp_path, program=PROGRAM.with_name("on_two_axes.py"))) for n in (2, 1))
+    assert [each["processes"] for each in two + one] == [2, 2, 1]
+    for name in ("split", "ensemble"):
+        np.testing.assert_allclose(two[0][name], two[1][name], rtol=0)
+        np.testing.assert_allclose(two[0][name], one[0][name], rtol=1e-5, atol=1e-7)
+    assert "(None, 'features')" in str(two[0]["specs"]) and two[0]["words"] == 0
 
 
 def test_numbers_and_facts_of_one_process():
