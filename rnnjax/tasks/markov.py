@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
+
+Grams = Callable[[int], np.ndarray]
 
 
 def markov_bits(train: np.ndarray, test: np.ndarray, symbols: int, order: int) -> list[float]:
@@ -16,12 +20,22 @@ def markov_bits(train: np.ndarray, test: np.ndarray, symbols: int, order: int) -
     >>> round(bits[0], 3), bits[1] < 0.05
     (1.0, True)
     """
-    probability, found = np.full(len(test) - order, 1 / symbols), []
+    grams = lambda tokens: lambda k: _grams(tokens, symbols, k + 1)
+    return backed_off(grams(train), lambda k: grams(test)(k)[order - k :], symbols, order)
+
+
+def backed_off(train: Grams, test: Grams, symbols: int, order: int) -> list[float]:
+    """Bits per symbol of test under the formula of `markov_bits`, whatever the history of a symbol is.
+
+    train, test: ``k -> [N], [M]``, each symbol with the k nearest things of its history as one number in base ``symbols``: the symbol
+    its last digit, the nearest the one before.
+    """
+    probability, found = np.full(len(test(0)), 1 / symbols), []
     for k in range(order + 1):
-        grams, counts = np.unique(_grams(train, symbols, k + 1), return_counts=True)
+        grams, counts = np.unique(train(k), return_counts=True)
         contexts, first = np.unique(grams // symbols, return_index=True)  # a context's grams stand together
         totals, kinds = np.add.reduceat(counts, first), np.diff([*first, len(grams)])
-        asked = _grams(test, symbols, k + 1)[order - k :]
+        asked = test(k)
         n, (n_context, d_context) = (
             looked_up(grams, [counts], asked)[0],
             looked_up(contexts, [totals, kinds], asked // symbols),
