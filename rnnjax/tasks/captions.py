@@ -25,7 +25,7 @@ WORDS = ("<end>", ",", "a", *synthetic.NUMBERS, "moves", "stands", *MOVES)
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    steps, batch = setting.length(600, full=8000), setting.pick(32, small=4)
+    steps, batch = setting.length(300, full=8000), setting.pick(32, small=4)
     pictures = {split: digits(split) for split in sets.SPLITS}
     count = {
         "train": setting.pick(2000, small=40),

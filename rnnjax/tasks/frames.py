@@ -18,7 +18,7 @@ TIME, SIZE, PATCH, SEEN = 12, 16, 2, 3  # the first SEEN frames are given before
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    hidden, steps, batch = setting.pick(24, small=2), setting.length(800, full=6000), setting.pick(16, small=4)
+    hidden, steps, batch = setting.pick(24, small=2), setting.length(500, full=6000), setting.pick(16, small=4)
     pictures = {split: digits(split)[0] for split in sets.SPLITS}
     count = {
         "train": setting.pick(400, small=8),

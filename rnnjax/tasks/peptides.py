@@ -22,7 +22,7 @@ MEMBERS, LONGEST = 4, 64  # of longer chains (2 %) the beginning is read
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
     hidden, features = setting.pick(48, small=4), setting.pick(24, small=4)
-    steps, batch = setting.length(700, full=2000), setting.pick(64, small=8)
+    steps, batch = setting.length(450, full=2000), setting.pick(64, small=8)
     data = {split: load("peptides", split) for split in sets.SPLITS}
     chains = {split: [chain for chain, _ in part] for split, part in data.items()}
     tokens = {

@@ -88,7 +88,8 @@ def make(setting: Setting) -> Problem:
 
     def score(params: Any, split: str) -> Score:
         """Which of the two counts is chosen on valid."""
-        found, valid = judge(params, held[split]), judge(params, held["valid"])
+        found = judge(params, held[split])
+        valid = found if split == "valid" else judge(params, held["valid"])
         chosen = max(KINDS, key=lambda name: float(valid[name][1]))
         shares = {name: float(share) for name, (_, share) in found.items()}
         return Score(shares[chosen], shares, loss=float(sum(nats for nats, _ in found.values())))
