@@ -11,6 +11,8 @@ from shutil import which
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pandas as pd
 import pytest
 
 from rnnjax.bench import CELLS, make_problem, stopwatch, take_turns
@@ -184,3 +186,25 @@ def test_ways_through_time_are_compared_and_their_errors_measured(load):
     assert 1 <= parallel.measure("gru", (6, 2, 4), "forward", 1)["quasi_deer iterations"] <= 6
     found = {r["what"]: r for r in parallel.errors(300)}
     assert found["observer"]["converged"] and found["observer"]["deer"] < 1e-4 and found["observer"]["iterations"] <= 3
+
+
+@pytest.mark.slow
+def test_forecasts_are_measured_on_the_windows_of_the_recipe(load, monkeypatch):
+    """What is asserted of the other libraries before they are compared: yesterday again, by hand, is the recipe's floor."""
+    from rnnjax.data.hourly import Hourly
+    from rnnjax.tasks import Setting, hourly
+
+    forecasting, rng = load("forecasting"), np.random.default_rng(0)
+    t = np.arange(24 * 180)
+    values = np.where(
+        rng.random(len(t)) < 0.02, np.nan, 20 * np.sin(2 * np.pi * t / 24) + rng.normal(size=len(t)).cumsum()
+    )
+    data = Hourly(np.datetime64("2020-01-01", "ns") + t.astype("timedelta64[h]"), values)
+    for module in (forecasting, hourly):
+        monkeypatch.setattr(module, "hourly", lambda name: data)
+    floor = hourly.ENERGY.make(Setting(small=True)).floors["yesterday again"]()
+    assert forecasting.yesterday("energy", 84) == pytest.approx(floor, rel=1e-5)
+    frame = forecasting.frame_of("energy", 84)
+    late = frame[frame.ds >= frame.ds.max() - pd.Timedelta(hours=24 * 84 - 1)]
+    said = late.assign(again=frame.y.shift(24)[late.index])
+    assert forecasting.error(said, "again", "energy") == pytest.approx(floor, rel=1e-5)

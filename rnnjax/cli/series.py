@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Read:
     names: list[str]
     rows: list[np.ndarray]
     date: str | None
-    dates: np.ndarray | None
+    dates: Any
 
     @property
     def columns(self) -> list[str]:
@@ -55,23 +55,23 @@ def read_sheet(settings: Settings, file: str, before: Sheet | None = None) -> Sh
 
     Raises: DataError, BadInput: a sentence on columns that are not there, and on dates that are not a step apart.
     """
+    if before is not None and before.date is not None:
+        settings = replace(settings, date=before.date)
     read = read_file(settings, file, before)
     targets, known, static, beside = columns_of(settings, read) if before is None else columns_again(read, before)
     step = step_in(settings, read, None if before is None else before.step)
-    remark = (
-        () if read.dates is not None else ("no column of dates: rows are numbered, and nothing is known of a calendar",)
-    )
-    ahead = bool(known) or (step is not None and step.uneven)
     parts = {name: read.numbers(of) for name, of in {"values": targets, "known": known, "past": beside}.items()}
     check_known(read, known, parts["known"])
     still = statics(read, static) if before is None else np.zeros((len(read.names), 0))
+    ahead = bool(known) or (step is not None and step.uneven)
     blocks = [block(name, rows, parts, s, read.dates, ahead) for name, rows, s in zip(read.names, read.rows, still)]
-    empty = next((of.name for of in blocks if before is None and not len(of.values)), None)
-    if empty is not None:
-        raise BadInput(f"{file}: {'series ' + repr(empty) if empty else 'the target'} has no value; leave it out")
+    if before is None:
+        check_begun(file, blocks)
+    forms = dict(zip(read.table.names, read.table.forms))
+    no_dates = "no column of dates: rows are numbered, and nothing is known of a calendar"
     return Sheet(
         targets=targets,
-        forms=[read.table.forms[read.table.names.index(name)] for name in targets] if before is None else before.forms,
+        forms=[forms[name] for name in targets] if before is None else before.forms,
         beside=beside,
         known=known,
         series=settings.series,
@@ -80,8 +80,15 @@ def read_sheet(settings: Settings, file: str, before: Sheet | None = None) -> Sh
         blocks=tuple(blocks),
         span=None if read.dates is None else max([span_of(of.been) for of in blocks if len(of.values)], default=0),
         static=tuple(static),
-        remarks=(*read.table.remarks, *remark),
+        remarks=(*read.table.remarks, *[no_dates] * (read.dates is None)),
     )
+
+
+def check_begun(file: str, blocks: list[Block]) -> None:
+    """Raises: BadInput where a series has no row that has been."""
+    empty = next((of.name for of in blocks if not len(of.values)), None)
+    if empty is not None:
+        raise BadInput(f"{file}: {'series ' + repr(empty) if empty else 'the target'} has no value; leave it out")
 
 
 def read_file(settings: Settings, file: str, before: Sheet | None = None) -> Read:
@@ -249,21 +256,13 @@ def block(name: str, rows: np.ndarray, parts: dict[str, np.ndarray], static: Any
 
 
 def step_in(settings: Settings, read: Read, before: Step | None) -> Step | None:
-    """The step between rows, the same in all series; that of a run where one row alone does not tell. Raises: DataError, BadInput."""
+    """The step between rows, the same in all series; that of a run where one row alone does not tell. Raises: DataError."""
     if read.dates is None:
         return None
-    uneven = reads_uneven(settings)
-    of = lambda name: f"{read.file}, column {read.date!r}" + (f", series {name!r}" if name else "")
-    steps = {}
-    for name, rows in zip(read.names, read.rows):
-        dates = read.dates[rows]
-        if len(rows) > 1 or (before is None and len(read.names) == 1):
-            try:
-                steps[name] = step_of(dates, of(name), uneven)
-            except DataError as error:
-                raise DataError(f"{error}{cure_of(settings, dates)}") from None
-        elif np.isnat(dates).any():
-            raise DataError(f"{of(name)} has no date in a row; fill it in")
+    of = f"{read.file}, column {read.date!r}"
+    steps = {
+        name: step for name, rows in zip(read.names, read.rows) if (step := step_of_rows(settings, read, name, rows))
+    }
     if any(step.uneven for step in steps.values()):
         apart = np.concatenate([np.diff(read.dates[rows]).astype(np.int64) for rows in read.rows])
         return Step(max(1, int(np.median(apart))), uneven=True)
@@ -271,17 +270,26 @@ def step_in(settings: Settings, read: Read, before: Step | None) -> Step | None:
     if len(found) > 1:
         one, other = (next(name for name, step in steps.items() if step == wanted) for wanted in found[:2])
         raise DataError(
-            f"{of('')}: rows of series {one!r} are {found[0]} apart, those of {other!r} {found[1]}; give rows of one step"
+            f"{of}: rows of series {one!r} are {found[0]} apart, those of {other!r} {found[1]}; give rows of one step"
         )
     if not found and before is None:
-        raise DataError(f"{of('')}: no series has two rows, which show how far rows are apart; give more rows")
+        raise DataError(f"{of}: no series has two rows, which show how far rows are apart; give more rows")
     return found[0] if found else before
+
+
+def step_of_rows(settings: Settings, read: Read, name: str, rows: np.ndarray) -> Step | None:
+    """The step of one series, None of a single row. Raises: DataError."""
+    dates, of = read.dates[rows], f"{read.file}, column {read.date!r}" + (f", series {name!r}" if name else "")
+    if np.isnat(dates).any():
+        raise DataError(f"{of} has no date in row {int(np.argmax(np.isnat(dates))) + 1}; fill it in")
+    try:
+        return step_of(dates, of, reads_uneven(settings)) if len(rows) > 1 else None
+    except DataError as error:
+        raise DataError(f"{error}{cure_of(settings, dates)}") from None
 
 
 def cure_of(settings: Settings, dates: np.ndarray) -> str:
     """What else helps where dates are not a step apart."""
-    if len(dates) < 2 or np.isnat(dates).any():
-        return ""
     if (np.diff(dates).astype(np.int64) > 0).all():
         return ", or have them read as they are by --gaps grud or --cell cfc"
     apart = "; where several series stand below one another, name the column that tells them apart: --series COLUMN"

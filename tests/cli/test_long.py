@@ -125,6 +125,7 @@ def test_newer_rows_that_do_not_follow_on(trained, capsys, tmp_path):
         (FUTURE[FUTURE.shop == "a"].assign(shop="d"), "the run knows no series 'd' of column 'shop'; it knows a, c, b"),
         (FUTURE[FUTURE.shop == "a"][2:], "does not follow on in shop 'a': it goes from 2024-05-02 to 2024-05-06"),
         (FUTURE.drop(columns="price"), "has no column 'price' (--known)"),
+        (FUTURE.drop(columns="ds"), "has no column 'ds' (--date)"),
         (FUTURE.drop(columns="shop"), "has no column 'shop' (--series)"),
         (
             FUTURE.assign(price=np.where(FUTURE.shop == "b", np.nan, FUTURE.price)),
@@ -218,6 +219,12 @@ SMALL = SEEN.groupby("shop").tail(40)
             [],
             ", series 'a': row 6 (2024-03-27) comes 2 days after the row before it",
         ),
+        (
+            lambda f: f.assign(ds=f.ds.where(np.arange(len(f)) != 5)),
+            [],
+            ", series 'a' has no date in row 6; fill it in",
+        ),
+        (lambda f: f.groupby("shop").head(1), [], "no series has two rows, which show how far rows are apart"),
         (lambda f: f.iloc[::-1], [], "is earlier than the row before it; sort the rows by their date"),
         (
             lambda f: pd.concat([f[:1], f]),
