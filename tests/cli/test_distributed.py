@@ -201,7 +201,7 @@ def test_one_is_killed(tmp_path):
 @pytest.mark.parametrize(
     "second, sentence",
     [
-        (["--seed", "5"], "settings is .* in process 0 and .* in process 1"),
+        pytest.param(["--seed", "5"], "settings is .* in process 0 and .* in process 1", marks=pytest.mark.long),
         (["--data", "OTHER"], "the data's SHA-256 is .* in process 0 and .* in process 1"),
     ],
 )

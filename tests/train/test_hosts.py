@@ -72,6 +72,7 @@ def test_one_of_two_dies(tmp_path):
     assert processes[0].returncode != 0 and time.monotonic() - began < 300, errors[0]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_features_and_ensembles_over_two_processes(tmp_path):
     """A mesh whose second axis splits features, and one over members: as in one process."""
