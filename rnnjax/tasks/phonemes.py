@@ -26,11 +26,8 @@ ORDERS = (4, 5, 6, 7)  # of the floor's n-grams
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
     hidden, features = setting.pick(256, full=512, small=8), setting.pick(64, full=128, small=4)
-    steps, batch, shapes = (
-        setting.length(6000, full=40000),
-        setting.pick(128, small=8),
-        setting.pick(TIMES, small=TIMES[-1:]),
-    )
+    steps, batch = setting.length(6000, full=40000), setting.pick(128, small=8)
+    shapes, rows = setting.pick(TIMES, small=TIMES[-1:]), setting.pick(500, small=16)
     data = {split: load("pronunciations", split)[:: setting.pick(1, small=200)] for split in sets.SPLITS}
     pairs = [(w, one) for w, said in data["train"] for one in said if max(len(w), len(one) + 1) <= TIMES[-1]]
     phones = ["", *sorted({phone for _, said in pairs for phone in said})]
@@ -76,10 +73,10 @@ def make(setting: Setting) -> Problem:
 
     def speak(params: Any, words: list[str]) -> list[Said]:
         """The pronunciation that a beam of four finds best."""
-        parts = [words[at : at + 500] for at in range(0, len(words), 500)]
-        padded = [pad([see(word) for word in [*part, *["a"] * (500 - len(part))]], SEARCHED) for part in parts]
-        written = np.concatenate([np.asarray(write(params, *part)).T for part in padded])[: len(words)]
-        return [tuple(phones[i] for i in row if i != END) for row in written]
+        parts = [words[at : at + rows] for at in range(0, len(words), rows)]
+        filled = [[see(word) for word in part + ["a"] * (rows - len(part))] for part in parts]
+        written = [np.asarray(write(params, *pad(part, SEARCHED, cut=True))).T for part in filled]
+        return [tuple(phones[i] for i in row if i != END) for row in np.concatenate(written)[: len(words)]]
 
     def score(params: Any, split: str) -> Score:
         """Of the whole test split; on the way a fifth of valid will do."""

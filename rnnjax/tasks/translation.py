@@ -17,22 +17,19 @@ from rnnjax.tasks.subwords import END, Pieces
 
 LONGEST = 20  # words of a verse, English and Spanish
 TIMES = (18, 24, 30, 48)  # pieces of verses that are learned from, padded to one of these
-WRITTEN, ROWS = 48, 128  # pieces that a search may write; verses at once
+WRITTEN = 48  # pieces that a search may write
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 Pair = tuple[str, str]
 
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    hidden, features, kinds = (
-        setting.pick(256, full=512, small=8),
-        setting.pick(192, small=8),
-        setting.pick(2000, small=400),
-    )
-    steps, batch, shapes = (
-        setting.length(1800, full=10000),
-        setting.pick(64, small=8),
+    hidden, features = setting.pick(256, full=512, small=8), setting.pick(192, small=8)
+    steps, batch = setting.length(1800, full=10000), setting.pick(64, small=8)
+    shapes, rows, kinds = (
         setting.pick(TIMES, small=TIMES[-1:]),
+        setting.pick(128, small=16),
+        setting.pick(2000, small=400),
     )
     data = {split: part[:: setting.pick(1, small=50)] for split, part in verses().items()}
     english, spanish = (Pieces.of([pair[side] for pair in data["train"]], kinds) for side in (0, 1))
@@ -70,8 +67,8 @@ def make(setting: Setting) -> Problem:
 
     def translate(params: Any, texts: list[str]) -> list[str]:
         """What a beam of four finds best."""
-        parts = [texts[at : at + ROWS] for at in range(0, len(texts), ROWS)]
-        filled = [[english.encode(text) for text in part + ["."] * (ROWS - len(part))] for part in parts]
+        parts = [texts[at : at + rows] for at in range(0, len(texts), rows)]
+        filled = [[english.encode(text) for text in part + ["."] * (rows - len(part))] for part in parts]
         written = [np.asarray(write(params, *pad(part, WRITTEN, cut=True))).T for part in filled]
         return [spanish.decode(row) for row in np.concatenate(written)[: len(texts)]]
 
