@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -30,6 +31,7 @@ def test_twenty_thousand_steps(tmp_path, background):
 
     def batches(step):
         if step % 2000 == 1999:
+            time.sleep(background)  # until none is being written
             seen.append((step, len(compiled), *held()))
         return window(step)
 
@@ -39,6 +41,5 @@ def test_twenty_thousand_steps(tmp_path, background):
     print(*seen, sep="\n")
     assert steps[-1] == 19_999 and compilations[0] > 0
     assert compilations[1:] == compilations[1:2] * 9
-    assert max(files[1:]) <= files[1] + 1 + 8 * background and files[-1] <= files[1] + 1  # one may be under way
-    assert max(threads[1:]) <= threads[1] + background
+    assert max(files[1:]) <= files[1] + 1 and max(threads[1:]) <= threads[1]
     assert resident[-1] - resident[1] < 16 * 2**20, resident
