@@ -1,6 +1,6 @@
 """Question 8: when does going parallel in time pay? Iterations, time and memory over T and H for each method beside the plain scan.
 
-    python benchmarks/parallel.py [--quick] [--cells gru,lru,deltanet] [--modes train,forward]
+    python benchmarks/parallel.py [--quick | --full] [--cells gru,lru,deltanet] [--modes train,forward]
 
 Sides: `lax.scan`, what `method="scan"` does, and each parallel method that takes the cell. Every side's outputs are compared with those
 of the scan before it is timed. "deer demo" is the setting of Lim et al. 2024 (arXiv:2309.12252), section 4.1: an untrained GRU, 16
@@ -30,9 +30,12 @@ CELLS: dict[str, Callable[[int], Any]] = {
 }
 NEWTON = ("deer", "quasi_deer", "elk")
 BATCH = 8
-OVER_T = {"gru": ((100, 4), (1000, 4), (10000, 4), (1000, 16), (1000, 64)), "lstm": ((1000, 4), (1000, 16)),
-          "lru": ((100, 16), (1000, 16), (10000, 16), (1000, 64)), "deltanet": ((1000, 16), (1000, 64), (4000, 64))}  # fmt: skip
-LARGEST = 2**28  # numbers in the Jacobians of full Newton: rows beyond are left out, and said
+OVER_T = {"gru": ((100, 4), (1000, 4), (10000, 4), (1000, 16)), "lstm": ((1000, 4),), "lru": ((1000, 16), (10000, 16)),
+          "deltanet": ((1000, 16),)}  # fmt: skip
+FULL = {"gru": (*OVER_T["gru"], (1000, 64)), "lstm": ((1000, 4), (1000, 16)),
+        "lru": ((100, 16), *OVER_T["lru"], (1000, 64)), "deltanet": ((1000, 16), (1000, 64), (4000, 64))}  # fmt: skip
+LARGEST = 2**28  # numbers in the Jacobians of full Newton: rows beyond are left out
+ELK = 2**15  # numbers in xs up to which "elk" takes part, forward: its smoother compiles for minutes beyond
 QUICK = {name: ((40, 4),) for name in OVER_T}
 DEMO, QUICK_DEMO = (100000, 16, 2), (100, 4, 2)
 
@@ -45,17 +48,25 @@ def problem(name: str, shape: tuple[int, int, int]) -> tuple[Any, Any, jax.Array
     return cell, cell.init(jax.random.key(0), xs[0]), xs
 
 
-def sides_of(cell: Any, params: Any, xs: jax.Array) -> dict[str, Callable[..., Any]]:
-    """``(params, xs) -> ys`` by name, and None in place of one that would need too much memory."""
+def sides_of(cell: Any, params: Any, xs: jax.Array, mode: str) -> dict[str, Callable[..., Any]]:
+    """``(params, xs) -> ys`` by name (a report in place of ys where Newton's method runs forward), without those that would need too
+    much memory. Backward all of Newton's methods do the same, so that "elk" goes forward only."""
     size = sum(a.size * (1 + jnp.iscomplexobj(a)) for a in jax.tree.leaves(cell.initial_carry(params, xs[0])))
-    linear = rj.parallel.is_linear(cell)
-    methods = ["associative"] if linear else [m for m in NEWTON if len(xs) * size * size // xs.shape[1] <= LARGEST]
-    run = {m: partial(by_method, cell, method=m) for m in ("scan", *methods)}
-    return {"lax.scan": partial(by_lax, cell)} | run
+    fits = len(xs) * size * size // xs.shape[1] <= LARGEST
+    methods = [m for m in NEWTON if fits and (m != "elk" or (mode == "forward" and xs.size <= ELK))]
+    report = mode == "forward" and not rj.parallel.is_linear(cell)
+    if rj.parallel.is_linear(cell):
+        methods = ["associative"]
+    run = {m: partial(by_newton if report else by_method, cell, method=m) for m in methods}
+    return {"lax.scan": partial(by_lax, cell), "scan": partial(by_method, cell, method="scan")} | run
 
 
 def by_method(cell: Any, params: Any, xs: jax.Array, *, method: str) -> jax.Array:
     return rj.unroll(cell, params, xs, method=method)[1]
+
+
+def by_newton(cell: Any, params: Any, xs: jax.Array, *, method: str) -> rj.parallel.Report:
+    return rj.parallel.newton(cell, params, xs, method=method)
 
 
 def by_lax(cell: Any, params: Any, xs: jax.Array) -> jax.Array:
@@ -68,22 +79,31 @@ def compiled(side: Callable[..., Any], mode: str, args: tuple[Any, ...]) -> Any:
     return jax.jit(work).lower(*args).compile()
 
 
+def outputs(program: Callable[..., Any]) -> Callable[..., Any]:
+    """The program without what it reports beside ys."""
+
+    def call(*args: Any) -> Any:
+        out = program(*args)
+        return out.ys if isinstance(out, rj.parallel.Report) else out
+
+    return call
+
+
 def measure(name: str, shape: tuple[int, int, int], mode: str, repeats: int) -> dict[str, Any]:
-    """One row: milliseconds, MiB of temporaries and iterations of each side."""
+    """One row: milliseconds and MiB of temporaries of each side; forward, Newton's iterations, -1 where it has not converged."""
     cell, *args = problem(name, shape)
-    programs = {side: compiled(f, mode, tuple(args)) for side, f in sides_of(cell, *args).items()}
-    assert_equal(programs, args)
-    ms = interleave(programs, args, repeats)
+    programs = {side: compiled(f, mode, tuple(args)) for side, f in sides_of(cell, *args, mode).items()}
+    answers = {side: outputs(program) for side, program in programs.items()}
+    assert_equal(answers, args)
+    ms = interleave(answers, args, repeats)
     mib = {f"{side} MiB": p.memory_analysis().temp_size_in_bytes / 2**20 for side, p in programs.items()}
-    counts = {f"{m} iterations": iterations(cell, *args, m) for m in NEWTON if m in programs}
+    reports = {m: programs[m](*args) for m in NEWTON if m in programs and mode == "forward"}
+    counts = {f"{m} iterations": int(r.iterations) if r.converged else -1 for m, r in reports.items()}
     best = min((m for m in ms if m not in ("lax.scan", "scan")), key=lambda m: ms[m], default=None)
     row = {"cell": name, "shape": list(shape), "mode": mode, **ms, **mib, **counts, "best parallel": best}
-    return row | {"ratio": min(ms["scan"], ms["lax.scan"]) / ms[best] if best else None}
-
-
-def iterations(cell: Any, params: Any, xs: jax.Array, method: str) -> int:
-    report = jax.jit(lambda p, xs: rj.parallel.newton(cell, p, xs, method=method)[2:4])(params, xs)
-    return int(report[0]) if report[1] else -1
+    row |= {"ratio": min(ms["scan"], ms["lax.scan"]) / ms[best] if best else None}
+    print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items() if "MiB" not in k}, flush=True)
+    return row
 
 
 # -- error against T ---------------------------------------------------------------------------------------------------
@@ -111,6 +131,9 @@ def systems(time: int) -> dict[str, tuple[Any, Any, np.ndarray, np.ndarray]]:
             "lorenz": (lorenz, 0.01, np.zeros((time, 1)), start)}  # fmt: skip
 
 
+MOST = 64  # iterations here; what forgets takes a few, and chaos would take them all
+
+
 def errors(time: int) -> list[dict[str, Any]]:
     """A row for each system: largest distance of float32 answers from the scan in float64, relative to its largest number."""
     rows = []
@@ -118,7 +141,7 @@ def errors(time: int) -> list[dict[str, Any]]:
         for name, (cell, params, xs, start) in systems(time).items():
             exact = jax.jit(lambda p, xs, s: rj.unroll(cell, p, xs, carry=s)[1])(params, xs, start)
             low = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), (params, xs, start))
-            report = jax.jit(lambda p, xs, s: rj.parallel.newton(cell, p, xs, carry=s))(*low)
+            report = jax.jit(lambda p, xs, s: rj.parallel.newton(cell, p, xs, carry=s, max_iterations=MOST))(*low)
             ys = {"scan": jax.jit(lambda p, xs, s: rj.unroll(cell, p, xs, carry=s)[1])(*low), "deer": report.ys}
             far = {
                 m: float(jnp.max(jnp.abs(y.astype(exact.dtype) - exact)) / jnp.max(jnp.abs(exact)))
@@ -140,9 +163,10 @@ def errors(time: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    full = lambda parser: parser.add_argument("--full", action="store_true", help="the large grid too, for an hour")
+    options = arguments(__doc__, full)
     print(machine_line())
-    shapes = QUICK if options.quick else OVER_T
+    shapes = QUICK if options.quick else FULL if options.full else OVER_T
     rows = [measure(name, (t, BATCH, h), mode, options.repeats)
             for mode in options.modes.split(",") for name in cells_of(options, tuple(CELLS)) for t, h in shapes[name]]  # fmt: skip
     demo = measure("gru", QUICK_DEMO if options.quick else DEMO, "forward", min(3, options.repeats)) | {
@@ -155,7 +179,9 @@ def main() -> None:
         "milliseconds; (T, B, H); ratio: the faster scan / the best parallel; last row: deer's own demo",
     )
     print_rows(
-        [*rows, demo], ("cell", "mode", "shape", *(f"{m} iterations" for m in NEWTON)), "iterations; -1: not converged"
+        [r for r in (*rows, demo) if r["mode"] == "forward"],
+        ("cell", "shape", *(f"{m} iterations" for m in NEWTON)),
+        "iterations; -1: not converged",
     )
     memory = [f"{side} MiB" for side in ("lax.scan", "scan", "associative", *NEWTON)]
     print_rows([*rows, demo], ("cell", "mode", "shape", *memory), "MiB of temporaries")

@@ -9,7 +9,7 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the notebook machinery's own
-@pytest.mark.parametrize("name", ["03_cells", "06_vanishing_and_exploding"])
+@pytest.mark.parametrize("name", ["03_cells", "06_vanishing_and_exploding", "08_learning_online"])
 def test_notebook_runs(name, monkeypatch):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")

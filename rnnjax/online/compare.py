@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnnjax.base import Carry, Key, Params
+from rnnjax.base import Carry, Key, Params, takes_key
 from rnnjax.online.flat import layout
 from rnnjax.online.learner import Learner, value_and_grad
 from rnnjax.sequence import unroll
@@ -63,11 +63,14 @@ def compare(
 
         return jax.value_and_grad(total)(params)
 
-    noise = key if not methods or any(m != "uoro" for m in methods) else Learner(cell, loss, "uoro")._noise(key)
+    noise = (
+        key if "uoro" not in methods or takes_key(cell) else None
+    )  # the signs need one, whether the cell does or not
     truth, seconds = _timed(bptt, params, xs, targets, carry=carry, key=noise)
     report = {"bptt": Comparison(1.0, 1.0, seconds)}
     for method in methods:
-        found, seconds = _timed(value_and_grad(cell, loss, method), params, xs, targets, carry=carry, key=key)
+        own = key if method == "uoro" else noise
+        found, seconds = _timed(value_and_grad(cell, loss, method), params, xs, targets, carry=carry, key=own)
         report[method] = Comparison(*_agreement(found, truth), seconds)
     return report
 

@@ -307,7 +307,11 @@ def test_compare_reports_the_angle(key):
     """Cosine and signs as numpy has them from the two gradients."""
     cell = rj.Elman(3)
     params, xs = problem(cell)
-    report = rj.online.compare(cell, loss, params, xs, TARGETS, ["rtrl", "snap1"])
+    bare = lambda params, carry, x: cell(params, carry, x)  # takes no key; the signs of UORO do
+    report = rj.online.compare(
+        bare, loss, params, xs, TARGETS, ["rtrl", "snap1", "uoro"], carry=jnp.zeros((B, 3)), key=key
+    )
+    assert -1 <= report["uoro"].cosine < 0.99
     assert report["rtrl"].cosine == pytest.approx(1, abs=1e-6) and report["rtrl"].seconds > 0
     a, b = (
         np.asarray(ravel_pytree(g)[0], np.float64)

@@ -135,7 +135,7 @@ def test_blocks_of_parts_of_different_shapes_are_refused() -> None:
 
 
 def test_a_loop_forward_has_its_gradient_in_parallel() -> None:
-    """Of ``h' = a h + x``, ``L = h_T``: ``dL/da`` by hand; and no loop in the program on the way back."""
+    """Of ``h' = a h + x``, ``L = h_T``: ``dL/da`` by hand."""
     body = lambda a, h, x: (a * h + x, h)
     xs = jnp.asarray(RNG.normal(size=(30, 1)), jnp.float32)
     last = lambda a: rj.parallel.adjoint(body, a, xs, carry=jnp.zeros(1))[0][0]
