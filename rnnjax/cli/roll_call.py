@@ -47,6 +47,7 @@ def kept(lines: list[socket.socket]) -> Iterator[None]:
     """Meanwhile this process ends, with a sentence, when one at the other end of a line has gone without a word. Raises: Gone."""
     over, gone = threading.Event(), threading.Event()
     for line in lines:
+        line.settimeout(None)
         threading.Thread(target=_attend, args=(line, over, gone), daemon=True, name="roll call").start()
     try:
         yield
@@ -71,7 +72,6 @@ def _farewell(lines: list[socket.socket]) -> None:
 
 def _attend(line: socket.socket, over: threading.Event, gone: threading.Event) -> None:
     """Reads what comes at the end: a farewell, or nothing."""
-    line.settimeout(None)
     try:
         said = line.recv(LINE)
     except OSError:
@@ -95,7 +95,10 @@ def told(process: int, processes: int) -> dict[str, Any]:
 def called(port: int, processes: int) -> list[socket.socket]:
     """Lines to all, once they have come and have been told that all is well. Raises: BadInput."""
     try:
-        server = socket.create_server(("", port))
+        both = socket.has_dualstack_ipv6()
+        server = socket.create_server(
+            ("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
+        )
     except (OSError, OverflowError) as error:
         raise BadInput(f"process 0 cannot listen at port {port} ({error}); give another --coordinator") from None
     there, lines = {0: told(0, processes)}, []
