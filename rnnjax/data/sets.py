@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnjax.data import biology, music, ztext
+from rnnjax.data import archives, biology, music, ztext
 from rnnjax.data.archives import members
 from rnnjax.data.errors import DataError
 from rnnjax.data.sources import Debian, Package, fetch
@@ -81,8 +81,8 @@ def split_of(examples: Any, split: str, group: Callable[[Any], str]) -> Any:
         low, high = (int(len(examples) * cut) for cut in cuts)
         return [examples[low:high]]
     if isinstance(examples, dict):
-        if split == "test":
-            return examples["test"]
+        if split == "test" or "valid" in examples:
+            return examples[split]
         return [e for e in examples["train"] if (share(group(e)) < 0.1) == (split == "valid")]
     part = lambda e: "test" if share(group(e)) < 0.1 else "valid" if share(group(e)) < 0.2 else "train"
     return [e for e in examples if part(e) == split]
@@ -177,6 +177,17 @@ def fashion(files: dict[str, bytes]) -> dict[str, list[tuple[np.ndarray, int]]]:
     return {"train": part("train"), "test": part("t10k")}
 
 
+def actions(files: dict[str, bytes]) -> dict[str, list[tuple[np.ndarray, int, int]]]:
+    """Recordings of a watch at 50 Hz, float32 ``[T, 6]`` (acceleration, rotation), which of seven exercises, and the subject, 1 to 10.
+
+    Six subjects to learn from, two to choose by, two to test.
+    """
+    raw = archives.objects(files["seglearn/data/watch_dataset.npy"])
+    found = [(x.astype(np.float32), int(y), int(who)) for x, y, who in zip(raw["X"], raw["y"], raw["subject"])]
+    ends = {"train": (1, 6), "valid": (7, 8), "test": (9, 10)}
+    return {split: [e for e in found if low <= e[2] <= high] for split, (low, high) in ends.items()}
+
+
 first = lambda example: str(example[0])
 of_array = lambda example: hashlib.sha256(example[0].tobytes()).hexdigest()
 
@@ -219,6 +230,17 @@ SETS = {
         of_array,
         "BSD-3-Clause",
         "Kudo, Toyama and Shimbo 1999, Japanese Vowels; package aeon 1.6.0",
+    ),
+    "actions": Set(
+        Package(
+            "seglearn",
+            "seglearn-1.2.5-py3-none-any.whl",
+            "ec6b952c85c9627050102854b372d85951563d3b990df677d7c55547e87413dd",
+        ),
+        actions,
+        lambda example: str(example[2]),
+        "BSD-3-Clause",
+        "Burns et al. 2018, Shoulder physiotherapy exercise recognition, Physiol. Meas. 39:075007; package seglearn 1.2.5",
     ),
     "splice": Set(
         Package(
