@@ -92,7 +92,7 @@ def test_majority():
 def test_names(capsys):
     with pytest.raises(DataError, match="no task 'adition'; did you mean 'addition'"):
         named("adition")
-    with pytest.raises(DataError, match="the tasks are addition, "):
+    with pytest.raises(DataError, match="the tasks are actions, addition, "):
         named("xyzzy")
     assert rj.tasks.named("answers") is recipes()["answers"]
     assert main(["train", "--task", "Sentimnet"]) == 2
