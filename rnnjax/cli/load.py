@@ -49,7 +49,7 @@ def load(folder: Path) -> Loaded:
     memory = config.get("memory", {})
     try:
         cell, example = network(settings, memory, folder)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{folder / folders.CONFIG} does not say what the network saw ({error}); was it edited?"
         ) from None

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -165,6 +166,19 @@ def test_bad_tables_and_flags(change, flags, words, tmp_path, capsys):
     change(FRAME).to_csv(tmp_path / "t.csv", index=False)
     assert words in fails(capsys, "train", "--data", tmp_path / "t.csv", "--out", tmp_path / "run", *flags, *FLAGS)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("was", "now"),
+    [('"gaps": "masked"', '"gaps": "x"'), ('"mode": "direct"', '"mode": "x"'), ('"step": [', '"step": [1, 2, ')],
+)
+def test_a_config_that_was_edited(trained, was, now, capsys, tmp_path):
+    """One sentence, whatever a forecast is told of its model and its rows."""
+    shutil.copytree(trained[0] / "run", tmp_path / "run")
+    config = tmp_path / "run" / "config.json"
+    assert was in config.read_text()
+    config.write_text(config.read_text().replace(was, now))
+    assert "was it edited?" in fails(capsys, "forecast", tmp_path / "run")
 
 
 def test_without_data_or_of_another_kind(trained, capsys, tmp_path):
