@@ -119,18 +119,19 @@ def gathered(
 ) -> str:
     """Who comes, until all are there or something is wrong, which is returned."""
     until, fault = time.monotonic() + PATIENCE, ""
-    while len(there) < processes and not fault:
+    while len(there) < processes:
         server.settimeout(max(until - time.monotonic(), 0.01))
         try:
             line = server.accept()[0]
         except TimeoutError:
-            return missing(there, processes)
+            return fault or missing(there, processes)
         said = heard(line)
         if said is None:  # somebody who looked whether the port is open
             line.close()
             continue
         lines.append(line)
-        fault = wrong(said, there)
+        if not fault and (fault := wrong(said, there)):
+            until = min(until, time.monotonic() + GRACE)  # others who are on their way are told too
         there[said["process"]] = said
     return fault
 

@@ -68,6 +68,7 @@ def called(*who, patience=5.0):
     where = f"127.0.0.1:{free_port()}"
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(who)) as threads:
         patch.setattr(roll_call, "PATIENCE", patience)
+        patch.setattr(roll_call, "GRACE", 2.0)
         return [*threads.map(one, who)]
 
 
