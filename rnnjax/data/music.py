@@ -21,8 +21,8 @@ def chorales(files: dict[str, bytes]) -> list[tuple[str, np.ndarray]]:
     found = {}
     for path in sorted(files):
         if named := BACH.search(path):
-            notes = quarters(_opened(files[path]) if named[2] == "mxl" else files[path])
-            if notes.shape[1] == 4 and notes.any(0).all():
+            score = _opened(files[path]) if named[2] == "mxl" else files[path]
+            if score.count(b"</part>") == 4 and (notes := quarters(score)).any(0).all():
                 found.setdefault(notes.tobytes(), (named[1], notes))
     return list(found.values())
 

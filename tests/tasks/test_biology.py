@@ -130,6 +130,7 @@ def test_no_like_proteins_in_two_families():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name, floor", [("splice", 0.9453), ("peptides", 0.8850), ("structure", None)])
 def test_recipes_on_the_real_sets(name, floor):
     """A few steps of each; the floor as it was measured. Needs the package, kept or on the index, and scikit-learn."""
