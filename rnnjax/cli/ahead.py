@@ -73,7 +73,9 @@ def ahead_task(settings: Settings) -> Task:
     except ValueError as error:
         raise BadInput(f"{settings.file}: {plainly(error, sheet)}") from None
     unit = "pinball" if settings.output == "quantiles" else "nats"
-    example = jnp.zeros(problem.example.shape, problem.example.dtype)
+    start = start_of(problem.network, problem.example)
+    begun = problem.validate(start)
+    better = lambda params: params if problem.validate(params) < begun else start
     return Task(
         title=title(sheet, model, problem),
         unit=unit,
@@ -84,17 +86,20 @@ def ahead_task(settings: Settings) -> Task:
         batches=lambda step: {"window": problem.batches(step), "fresh": np.ones(settings.batch, bool)},
         validate=problem.validate,
         derive=lambda loss: {unit: loss},
-        baselines=lambda: {
-            "its linear start alone": problem.validate(problem.network.init(jax.random.key(0), example))
-        },
-        memory=memory_of(sheet, problem.plan, problem.example.shape[1]),
+        baselines=lambda: {"its linear start alone": begun},
+        memory=memory_of(sheet, problem.plan, problem.example.shape[1]) | {"start": begun},
         fingerprint=fingerprint(sheet),
         remarks=sheet.remarks,
         each=f"{settings.batch} windows of {problem.plan.context} rows and the {model.horizon} after them",
         held=last_part(settings.held_out),
         needs=needs(sheet, model.horizon),
-        told=lambda params, out: told(Fitted(model, problem.plan, params, rows), problem, settings, sheet, out),
+        told=lambda params, out: told(Fitted(model, problem.plan, better(params), rows), problem, settings, sheet, out),
     )
+
+
+def start_of(network: Any, example: jax.ShapeDtypeStruct) -> Any:
+    """Params with which the network says nothing: forecasts are their linear start, see `rnnjax.forecast.network.Correction`."""
+    return network.init(jax.random.key(0), jnp.zeros(example.shape, example.dtype))
 
 
 def needs(sheet: Sheet, horizon: int) -> str:

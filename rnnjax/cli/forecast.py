@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rnnjax.cli.ahead import forecaster, plainly, plan_of, rows_of, sheet_of
+from rnnjax.cli.ahead import forecaster, network_of, plainly, plan_of, rows_of, sheet_of, start_of
 from rnnjax.cli.blocks import Sheet, joined, written_dates
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.folder import CONFIG
-from rnnjax.cli.load import load
+from rnnjax.cli.load import Loaded, load
 from rnnjax.cli.series import read_sheet
 from rnnjax.cli.settings import count, natural
 from rnnjax.data.table import number
@@ -27,6 +27,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         sheet, plan = sheet_of(loaded.memory), plan_of(loaded.memory)
         model = forecaster(loaded.settings, sheet.step)
+        params, remark = chosen(loaded)
     except (KeyError, TypeError, ValueError) as error:
         raise BadInput(
             f"{args.folder} does not say what its forecasts start from ({error}); was its {CONFIG} edited?"
@@ -36,13 +37,22 @@ def run(args: argparse.Namespace) -> int:
         sheet = joined(sheet, newer, args.data).last(plan.reach + plan.context)
     rows = rows_of(sheet, model.horizon)
     try:
-        found = Fitted(model, plan, loaded.params, rows).after(rows, args.paths, args.seed)
+        found = Fitted(model, plan, params, rows).after(rows, args.paths, args.seed)
     except ValueError as error:
         raise BadInput(plainly(error, sheet)) from None
+    print(remark, end="", file=sys.stderr)
     write = csv.writer(sys.stdout, lineterminator="\n").writerow
     for line in lines(found, sheet):
         write(line)
     return 0
+
+
+def chosen(loaded: Loaded) -> tuple[Any, str]:
+    """The params of the run, or where these were no better on what it held out, those with which the network says nothing."""
+    if loaded.loss is not None and loaded.loss < float(loaded.memory["start"]):
+        return loaded.params, ""
+    remark = "the network was no better than its linear start on the rows held out, and is left out\n"
+    return start_of(*network_of(loaded.settings, loaded.memory)), remark
 
 
 def lines(found: Forecast, sheet: Sheet) -> list[list[Any]]:

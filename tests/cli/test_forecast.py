@@ -7,12 +7,16 @@ import json
 import re
 import shutil
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from cli.command import fails
 
+import rnnjax as rj
 from rnnjax.cli import main
+from rnnjax.forecast import Fitted
+from rnnjax.forecast.rows import read_rows
 
 T = np.arange(260)
 DAYS = pd.date_range("2024-01-01", periods=260, freq="D").strftime("%Y-%m-%d")
@@ -166,6 +170,34 @@ def test_bad_tables_and_flags(change, flags, words, tmp_path, capsys):
     change(FRAME).to_csv(tmp_path / "t.csv", index=False)
     assert words in fails(capsys, "train", "--data", tmp_path / "t.csv", "--out", tmp_path / "run", *flags, *FLAGS)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_network_that_is_no_better_than_its_start_is_left_out(trained, capsys, tmp_path):
+    """A walk at a rate that spoils everything: the forecasts, and the table, are those of the start, as from code."""
+    walk = pd.DataFrame({"y": np.random.default_rng(0).normal(size=120).cumsum().round(3)})
+    walk.to_csv(tmp_path / "walk.csv", index=False)
+    flags = ["--horizon", "3", "--season", "4", *FLAGS, "--rate", "10"]
+    said = printed(capsys, "train", "--data", tmp_path / "walk.csv", "--out", tmp_path / "run", *flags)
+    capsys.readouterr()
+    assert main(["forecast", str(tmp_path / "run")]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("the network was no better than its linear start") and err.count("\n") == 1
+    model = rj.forecast.Forecaster(rj.Elman(4), 3, season=4)
+    rows = read_rows("test", walk.to_numpy(), 3)
+    problem = model.problem(rows, batch=32, seed=0)
+    start = problem.network.init(jax.random.key(5), np.zeros(problem.example.shape, np.float32))
+    ahead = Fitted(model, problem.plan, start, rows)
+    found = np.array([row[1:] for row in list(csv.reader(out.splitlines()))[1:]], float)
+    np.testing.assert_allclose(found, ahead.after(rows).quantiles[:, :, 0].T, atol=6e-4)
+    mae = backtest_mae(ahead, rows, walk.y.to_numpy(), problem.origins[1][::-1][::3])
+    assert float(re.search(r"mean +(\S+)", said)[1]) == pytest.approx(mae, rel=2e-3)
+
+
+def backtest_mae(fitted, rows, y, origins):
+    """By a loop."""
+    ahead = lambda o: fitted.after(rows.until(o + 1, 3)).median[:, 0]
+    return np.mean([np.abs(ahead(o) - y[o + 1 : o + 4]) for o in origins])
 
 
 @pytest.mark.parametrize(
