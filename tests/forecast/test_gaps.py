@@ -40,6 +40,13 @@ def test_grud_is_that_of_the_paper():
         np.testing.assert_allclose(found[t], h, atol=2e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.parametrize("inner", [rj.LSTM(3), rj.Dropout(rj.GRU(3), 0.5)])
+def test_decays_round_any_cell_keep_the_contract(inner):
+    rj.testing.check_cell(Decayed(inner), jax.random.key(0), jnp.abs(jax.random.normal(jax.random.key(1), (2, 6))))
+
+
 @pytest.mark.parametrize("taught", [False, True])
 def test_what_grud_reads_by_a_plain_loop(taught):
     """The last value that was there, whether it is this one, the time since the one seen before it, the mean of the window."""
