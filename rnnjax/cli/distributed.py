@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from rnnjax.cli.devices import Devices
 from rnnjax.cli.errors import BadInput
-from rnnjax.cli.roll_call import PATIENCE, Gone, kept, roll_call
+from rnnjax.cli.roll_call import GRACE, PATIENCE, Gone, kept, roll_call
 from rnnjax.cli.settings import Settings, count, natural
 from rnnjax.data import DataError
 from rnnjax.lock import Busy
@@ -76,7 +76,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
         raise BadInput(f"the processes did not find each other ({str(error).splitlines()[0]}){where}") from None
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere) if not hosts.first() else _as_it_is():
         try:
-            with kept(lines):
+            with kept(lines, GRACE if hosts.first() else 0.0):  # with process 0 the runtime ends, and aborts the others
                 yield
         except Gone:  # the runtime would wait for it
             raise

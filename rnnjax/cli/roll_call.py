@@ -43,12 +43,15 @@ def roll_call(coordinator: str, processes: int, process: int) -> list[socket.soc
 
 
 @contextlib.contextmanager
-def kept(lines: list[socket.socket]) -> Iterator[None]:
-    """Meanwhile this process ends, with a sentence, when one at the other end of a line has gone without a word. Raises: Gone."""
+def kept(lines: list[socket.socket], grace: float) -> Iterator[None]:
+    """Meanwhile this process ends, with a sentence, when one at the other end of a line has gone without a word. Raises: Gone.
+
+    grace: seconds in which what this process met itself may be told in its own words.
+    """
     over, gone = threading.Event(), threading.Event()
     for line in lines:
         line.settimeout(None)
-        threading.Thread(target=_attend, args=(line, over, gone), daemon=True, name="roll call").start()
+        threading.Thread(target=_attend, args=(line, over, gone, grace), daemon=True, name="roll call").start()
     try:
         yield
         _farewell(lines)
@@ -70,7 +73,7 @@ def _farewell(lines: list[socket.socket]) -> None:
             line.sendall(b"bye\n")
 
 
-def _attend(line: socket.socket, over: threading.Event, gone: threading.Event) -> None:
+def _attend(line: socket.socket, over: threading.Event, gone: threading.Event, grace: float) -> None:
     """Reads what comes at the end: a farewell, or nothing."""
     try:
         said = line.recv(LINE)
@@ -79,7 +82,7 @@ def _attend(line: socket.socket, over: threading.Event, gone: threading.Event) -
     if said:
         return
     gone.set()
-    if not over.wait(GRACE):
+    if not over.wait(grace):
         _signals.leave(2, WHY)
 
 

@@ -102,11 +102,10 @@ def test_another_jax_is_told_to_all(monkeypatch):
 def test_who_goes_without_a_word_is_missed(word, monkeypatch):
     """At the other end; a farewell is none of that."""
     left = []
-    monkeypatch.setattr(roll_call, "GRACE", 0.05)
     monkeypatch.setattr(roll_call._signals, "leave", lambda status, says: left.append((status, says)))
     one, other = socket.socketpair()
-    with one, roll_call.kept([one]):
-        with other, roll_call.kept([other] if word else []):
+    with one, roll_call.kept([one], 0.05):
+        with other, roll_call.kept([other] if word else [], 0.05):
             pass
         time.sleep(0.3)
     assert left == ([] if word else [(2, roll_call.WHY)])
@@ -114,7 +113,7 @@ def test_who_goes_without_a_word_is_missed(word, monkeypatch):
 
 def test_what_jax_makes_of_a_death_is_told_as_one():
     one, other = socket.socketpair()
-    with one, pytest.raises(roll_call.Gone, match="another process of this run has gone"), roll_call.kept([one]):
+    with one, pytest.raises(roll_call.Gone, match="another process of this run has gone"), roll_call.kept([one], 0.05):
         other.close()
         raise RuntimeError("Gloo AllReduce failed")
 
