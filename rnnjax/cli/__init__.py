@@ -46,11 +46,10 @@ def parser() -> argparse.ArgumentParser:
         distributed,
         evaluate,
         export,
+        flags,
         forecast,
-        memory,
         predict,
         sample,
-        settings,
         tasks,
         train,
     )
@@ -66,31 +65,8 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     into = command("train", train, "train on a text or a table, by default on Python's own documentation")
-    settings.add_arguments(into)
-    this_run = into.add_argument_group("this run")
-    this_run.add_argument(
-        "--devices",
-        type=settings.count,
-        metavar="N",
-        help="split each batch over N CPU cores (or accelerators); 1 for one, as where other programs keep the cores busy. "
-        "By default all cores where that is faster, and one accelerator where there is one; a run goes on with as many "
-        "as it began",
-    )
-    this_run.add_argument("--out", metavar="DIR", help="where to write (default: a fresh folder under rnnjax-runs/)")
-    this_run.add_argument(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --out; only --steps and --patience may be given anew",
-    )
-    this_run.add_argument("--overwrite", action="store_true", help="replace the run in --out")
-    this_run.add_argument(
-        "--memory",
-        type=memory.size,
-        nargs="?",
-        const=0,
-        metavar="SIZE",
-        help="train nothing: say what a step takes by each --checkpoint, and the fastest that fits into SIZE (2GB)",
-    )
+    flags.add_arguments(into)
+    flags.add_run_arguments(into.add_argument_group("this run"))
     distributed.add_arguments(into.add_argument_group("several processes"))
     tasks.add_train_arguments(into.add_argument_group("recipes"))
     sample.add_arguments(command("sample", sample, "let a trained network write, or forecast the rows to come"))

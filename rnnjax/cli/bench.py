@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rnnjax.cli.settings import count
+from rnnjax.cli.kinds import count
 
 
 def run(args: argparse.Namespace) -> int:

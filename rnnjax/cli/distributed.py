@@ -14,8 +14,9 @@ from jax.sharding import Mesh
 
 from rnnjax.cli.devices import Devices
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.kinds import count, natural
 from rnnjax.cli.roll_call import GRACE, PATIENCE, Gone, kept, roll_call
-from rnnjax.cli.settings import Settings, count, natural
+from rnnjax.cli.settings import Settings
 from rnnjax.data import DataError
 from rnnjax.lock import Busy
 from rnnjax.train import hosts

@@ -12,9 +12,9 @@ from rnnjax.cli.ahead import forecaster, network_of, plainly, plan_of, rows_of, 
 from rnnjax.cli.blocks import Sheet, joined, written_dates
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.folder import CONFIG
+from rnnjax.cli.kinds import count, natural
 from rnnjax.cli.load import Loaded, load
 from rnnjax.cli.series import read_sheet
-from rnnjax.cli.settings import count, natural
 from rnnjax.data.table import number
 from rnnjax.forecast import Fitted, Forecast
 

@@ -14,8 +14,8 @@ import numpy as np
 
 import rnnjax as rj
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.kinds import natural, positive
 from rnnjax.cli.load import load
-from rnnjax.cli.settings import natural, positive
 from rnnjax.cli.texts import encode_inputs
 from rnnjax.data import Vocabulary, written
 
