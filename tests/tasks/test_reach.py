@@ -123,6 +123,7 @@ def test_a_second_as_in_motornet(name):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_arm_learns_to_reach():
     problem = reach.make(BODIES["arm"], Setting(steps=200))
     found = train(reach.RECIPE, problem._replace(validations=1), 0, progress=False)
