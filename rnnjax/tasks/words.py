@@ -32,7 +32,7 @@ def read(text: str, share: tuple[float, float] = (0.8, 0.9)) -> tuple[dict[str, 
 
     >>> tokens, vocabulary = read("to be or not to be, or to be so", share=(0.7, 0.8))
     >>> vocabulary, tokens["train"].tolist(), tokens["test"].tolist()
-    (['<unknown>', 'to', 'be', 'or'], [1, 2, 3, 0, 1, 2, 0], [2, 0])
+    (['<unknown>', 'to', 'be', 'or'], [1, 2, 3, 0, 1, 2, 0, 3], [2, 0])
     """
     words = WORD.findall(text)
     a, b = (round(s * len(words)) for s in share)
