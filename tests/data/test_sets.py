@@ -229,6 +229,7 @@ COUNTS = {
     "splice": (2423, 271, 311),  # 3,190 less 185 repeats
     "verses": (24482, 3410, 2826),
     "prompts": (441, 58, 57),
+    "actions": (84, 28, 28),
     "fashion": (53965, 6035, 10000),
     "peptides": (3685, 483, 452),  # 4,620 without repeats and conflicts
     "proteins": (18, 4, 15),  # fourteen flavodoxins, of which two are one sequence, together
