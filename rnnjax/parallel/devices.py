@@ -40,7 +40,8 @@ def over_devices(
     >>> import jax, jax.numpy as jnp, rnnjax as rj
     >>> cell, xs, mesh = rj.LRU(4), jnp.ones((8, 3)), jax.make_mesh((1,), ("time",))
     >>> params = cell.init(jax.random.key(0), xs[0])
-    >>> carry, ys = rj.parallel.over_devices(cell, params, xs, mesh=mesh, axis="time")
+    >>> run = jax.jit(lambda params, xs: rj.parallel.over_devices(cell, params, xs, mesh=mesh, axis="time"))
+    >>> carry, ys = run(params, xs)
     >>> bool(jnp.allclose(ys, rj.unroll(cell, params, xs)[1], atol=1e-5))
     True
     """

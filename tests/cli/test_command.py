@@ -131,7 +131,7 @@ def long_run(text_file, tmp_path_factory):
     return flags, out
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_stopped_in_the_middle_and_resumed_equals_left_alone(how, long_run, tmp_path, capsys):
     """Metrics but the clock, and every parameter, bit for bit."""
     flags, alone = long_run

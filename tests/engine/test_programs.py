@@ -52,12 +52,12 @@ def run_programs(start: int, count: int) -> None:
 
 
 def test_random_programs():
-    run_programs(0, 5)
+    run_programs(0, 3)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("start", "count"), [(5, 11), *(pytest.param(n, 100, marks=pytest.mark.long) for n in (100, 200))]
+    ("start", "count"), [(3, 13), *(pytest.param(n, 100, marks=pytest.mark.long) for n in (100, 200))]
 )
 def test_many_random_programs(start, count):
     run_programs(start, count)
