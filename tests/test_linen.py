@@ -60,6 +60,7 @@ def test_dropout_keys_come_from_the_modules_stream():
     same(module.apply(variables, XS, key=key)[1], rj.unroll(NOISY, variables["params"]["rnn"], XS, key=key)[1])
 
 
+@pytest.mark.slow
 def test_remat_gives_the_same_gradients():
     model = Model(rj.GRU(H))
     variables = model.init(jax.random.key(0), XS)

@@ -14,7 +14,7 @@ HIDDEN, WEIGHT = RNG.normal(size=(T, B, H)).astype(np.float32), RNG.normal(size=
 BIAS, LABELS = RNG.normal(size=V).astype(np.float32), RNG.integers(0, V, (T, B))
 
 
-@pytest.mark.parametrize("distribution", ["log_uniform", "uniform"])
+@pytest.mark.parametrize("distribution", [pytest.param("log_uniform", marks=pytest.mark.slow), "uniform"])
 def test_many_samples_are_the_whole_softmax(distribution):
     """Loss and gradient; the sum over others is a mean of 20,000 draws, whose error is about 2 %."""
 

@@ -76,6 +76,7 @@ def test_wrappers_change_a_memory_that_is_a_matrix_and_parts_that_move_along(cel
     compare(cell, KEYED, dict(reset=RESET, reverse=True))
 
 
+@pytest.mark.slow
 def test_the_carries_of_a_matrix_memory_are_recorded_without_a_loop() -> None:
     """Values and gradients of every carry; all steps of a chunk at once."""
     cell = rj.Record(rj.GatedDeltaNet(H, chunk_size=4))

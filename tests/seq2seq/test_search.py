@@ -71,6 +71,7 @@ def test_greedy_is_a_plain_loop_and_a_beam_of_one():
     assert len(set(itertools.chain(*ends))) > 1 and ends[-1] == (6, 6, 6)
 
 
+@pytest.mark.slow
 def test_batches_are_rows_under_jit_vmap_and_more_axes():
     keys = jax.random.split(jax.random.key(1), B)
     for search in (
