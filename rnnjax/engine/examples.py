@@ -60,7 +60,7 @@ class Call:
 
 
 def opened(eqns: Iterable[Eqn], derivatives: int = DERIVATIVES) -> dict[Eqn, Call]:
-    """The calls among equations. Raises `Unsupported` for one with results that have no derivative."""
+    """The calls among equations. Raises `Unsupported` for one with results that have no derivative, or whose rule raises."""
     return {eqn: open_call(eqn, derivatives) for eqn in eqns if eqn.name in CUSTOM}
 
 
@@ -84,7 +84,10 @@ def open_call(eqn: Eqn, derivatives: int) -> Call:
     value, made = needed(to_graph(_jax.called(eqn.params))), None
     if derivatives:
         dots = [eqn.ins[k] for k in floats] if forward else eqn.outs
-        closed = jax.make_jaxpr(rule)(*([_jax.like(a.aval) for a in atoms] for atoms in (eqn.ins, dots)))
+        try:
+            closed = jax.make_jaxpr(rule)(*([_jax.like(a.aval) for a in atoms] for atoms in (eqn.ins, dots)))
+        except Exception as error:  # a rule may refuse to be asked, and nobody may ask: it is the user's
+            raise _jax.Unsupported(f"the derivative rule of a function in the body raised {error!r}") from error
         made = needed(to_graph(closed))
     inside = opened(value.eqns, derivatives) | (opened(made.eqns, derivatives - 1) if made is not None else {})
     return Call(value, made, forward, floats, inside)

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import rnnjax as rj
+from rnnjax import _jax
 from rnnjax.engine import devices, examples
 from rnnjax.engine.capture import trace
 from rnnjax.engine.parts import Cut, part
@@ -143,6 +145,28 @@ def test_noise_of_one_key_is_drawn_for_all_and_each_takes_its_own():
     got = jax.vmap(lambda h, v: step(consts, [h], [v, x[1]]), axis_name="parts")(split(CARRY[0]), split(x[0]))
     for a, b in zip(jax.tree.leaves(got), body(CARRY[0], x), strict=True):
         np.testing.assert_allclose(a.reshape(B, H), b, rtol=1e-5, atol=1e-6)
+
+
+def test_a_rule_that_refuses_is_left_alone():
+    """Forward alone it is never asked; the loop stays whole, and says nothing."""
+
+    @jax.custom_vjp
+    def forward_only(v):
+        return jnp.tanh(v)
+
+    def refuse(_, g):
+        raise RuntimeError("forward only")
+
+    forward_only.defvjp(lambda v: (forward_only(v), None), refuse)
+    body = lambda h, x: (forward_only(h + x), x)
+    with pytest.raises(_jax.Unsupported, match="forward only"):
+        followed(body, CARRY[0], XS[0])
+    mesh = jax.make_mesh((1,), ("parts",), axis_types=(jax.sharding.AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        place = lambda a, *spec: jax.device_put(a, jax.NamedSharding(mesh, jax.P(*spec)))
+        given = place(CARRY[0], "parts"), place(XS[0], None, "parts")
+        got = rj.scan(body, *given)[0]
+    np.testing.assert_allclose(got, jax.lax.scan(body, CARRY[0], XS[0])[0], rtol=1e-5, atol=1e-6)
 
 
 def test_derivatives_of_a_rule_that_calls_its_own_function():
