@@ -33,6 +33,7 @@ Made by `python -m rnnjax.tasks NAME ... --seeds 0 1 2`, which measures the task
 
 
 def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m rnnjax.tasks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help=f"of {', '.join(recipes())}; none only draws table and picture"

@@ -20,6 +20,7 @@ MONTHS, TEST, VALID = 3, 24, 18  # ahead; at the end, to test and before them to
 
 
 def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
     steps = setting.length(300, full=1500)
     rows, many = series()
     last = len(rows.values) - TEST

@@ -64,6 +64,7 @@ def make(setting: Setting) -> Problem:
 
 
 def model(name: str, cell: Any) -> Any:
+    """The network for a language: symbols ``[B]`` in, logits of its answers ``[B, A]`` out."""
     language = synthetic.LANGUAGES[name]
     return rj.Readout(rj.Embed(cell, language.symbols, 8), language.answers)
 

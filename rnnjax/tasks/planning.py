@@ -136,6 +136,7 @@ def scenes(body: Driven, key: jax.Array, count: int) -> Scene:
 
 
 def still(scene: Scene) -> tuple[jax.Array, jax.Array]:
+    """Place and speed ``[*B, 2]`` at the start of a scene."""
     return scene.place, jnp.zeros_like(scene.place)
 
 

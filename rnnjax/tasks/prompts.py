@@ -35,6 +35,7 @@ def prompts() -> dict[str, tuple[Prompt, ...]]:
 
 
 def short_ones(examples: Sequence[tuple[np.ndarray, str]]) -> Iterator[Prompt]:
+    """Those of at most `SECONDS` that say words, without the silence round them."""
     for wave, text in examples:
         words = spoken(text)
         if words and not words.startswith("beep ") and len(wave) <= SECONDS * sound.RATE:

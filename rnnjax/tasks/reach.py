@@ -67,6 +67,7 @@ def episodes(body: Body, key: jax.Array, count: int) -> Episode:
 
 
 def network(body: Body, hidden: int) -> Any:
+    """What drives the muscles: a GRU and a linear readout, as in MotorNet's example."""
     return rj.Readout(rj.GRU(hidden), body.muscles)
 
 

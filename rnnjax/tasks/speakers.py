@@ -81,6 +81,7 @@ def moments(frames: np.ndarray) -> np.ndarray:
 
 
 def moments_and_ends(frames: np.ndarray) -> np.ndarray:
+    """`moments`, the first and the last frame."""
     return np.concatenate([moments(frames), frames[0], frames[-1]])
 
 

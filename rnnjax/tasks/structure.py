@@ -110,6 +110,7 @@ def near(xs: jax.Array) -> jax.Array:
 
 
 def inside(says: jax.Array, lengths: jax.Array) -> jax.Array:
+    """Which steps ``[T, B]`` are of a chain and not behind its end."""
     return jnp.arange(len(says))[:, None] < lengths
 
 
@@ -198,6 +199,7 @@ def over_folds(rounds: list[Any], measure: Any) -> float:
 
 
 def most_frequent(train: list[Chain], test: list[Chain]) -> float:
+    """The share of the test residues that are in the commonest state of the training ones."""
     counts = np.bincount(np.concatenate([chain.states for chain in train]), minlength=len(STATES))
     return float((np.concatenate([chain.states for chain in test]) == counts.argmax()).mean())
 

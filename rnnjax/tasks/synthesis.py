@@ -108,6 +108,7 @@ def distance(pairs: Pairs) -> float:
 
 
 def loud(wave: np.ndarray) -> np.ndarray:
+    """The wave, its largest value 0.9."""
     return 0.9 * wave / max(1e-9, np.abs(wave).max())
 
 
