@@ -1,9 +1,6 @@
 """Every cell and wrapper on a batch that an explicit mesh splits: values and gradients are typed, so no fall-back and no
 error; and for each method the numbers of one device."""
 
-import os
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -11,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from several import on_devices
 from zoo import ZOO
 
 import rnnjax as rj
@@ -85,7 +83,5 @@ for kind in (AxisType.Explicit, AxisType.Auto):
 @pytest.mark.slow
 def test_the_numbers_are_those_of_one_device():
     """Layers, masks, keys, every method; explicit and automatic meshes."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=600)
+    run = on_devices(4, "-c", PROGRAM)
     assert run.stdout.split() == ["equal"] * 18, run.stderr[-2000:]

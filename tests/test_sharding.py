@@ -1,12 +1,9 @@
 """Several devices: the numbers of one, no fall-back, and collectives where they are said to be; rules for params."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import pytest
+from several import on_devices
 
 import rnnjax as rj
 
@@ -37,9 +34,7 @@ print("equal")
 
 
 def test_shard_map_over_the_batch_equals_one_device():
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True, timeout=240)
+    run = on_devices(2, "-c", PROGRAM)
     assert run.stdout.strip() == "equal", run.stderr[-2000:]
 
 
@@ -90,11 +85,7 @@ for kind in (AxisType.Explicit, AxisType.Auto):
 
 def what_says(program, devices):
     """The lines that a program prints on so many CPU devices, in words."""
-    flags = os.environ.get("XLA_FLAGS", "") + f" --xla_force_host_platform_device_count={devices}"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run(
-        [sys.executable, "-c", COUNTING + program], env=env, capture_output=True, text=True, timeout=240
-    )
+    run = on_devices(devices, "-c", COUNTING + program)
     assert run.returncode == 0, run.stderr[-2000:]
     return [line.split() for line in run.stdout.splitlines()]
 

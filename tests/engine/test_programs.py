@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +11,10 @@ import pytest
 from engine import programs
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
+from several import on_devices
 
 import rnnjax as rj
 
-ROOT = Path(__file__).parents[2]
 FUSE = [True, "all", "hoist", "defer"]
 
 
@@ -38,15 +34,8 @@ def assert_same(of, rtol=2e-4):
             np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol, err_msg=str(fuse))
 
 
-def on_two_devices(*command: str) -> subprocess.CompletedProcess:
-    """A command of Python in a process that sees two CPU devices."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    return subprocess.run([sys.executable, *command], env=env, cwd=ROOT, capture_output=True, text=True)
-
-
 def run_programs(start: int, count: int) -> None:
-    ran = on_two_devices("tests/engine/programs.py", "--start", str(start), "--count", str(count))
+    ran = on_devices(2, "tests/engine/programs.py", "--start", str(start), "--count", str(count))
     assert ran.returncode == 0, ran.stdout + ran.stderr[-2000:]
     assert f"{count} programs" in ran.stdout
 
@@ -151,7 +140,7 @@ def test_jvp_of_custom_vjp_in_a_batch_raises():
 def test_integers_that_vary_over_devices():
     """The tangent of an integer carry varies as the carry does."""
     if jax.device_count() < 2:
-        ran = on_two_devices("-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "integers_that_vary")
+        ran = on_devices(2, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "integers_that_vary")
         assert ran.returncode == 0 and "1 passed" in ran.stdout, ran.stdout + ran.stderr
         return
     mesh = programs.two_devices()

@@ -1,8 +1,5 @@
 """Forecasters on a batch that lies on several devices: no error, outputs placed as the batch, the numbers of one device."""
 
-import os
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -11,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from several import on_devices
 
 import rnnjax as rj
 from rnnjax.forecast import OUTPUTS, Forecaster
@@ -77,8 +75,5 @@ print("equal")
 @pytest.mark.slow
 def test_the_numbers_are_those_of_one_device():
     """Loss and gradients on an explicit and an automatic mesh; three steps of `fit` with a mesh."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    path = os.pathsep.join(p for p in sys.path if p)
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True)
+    run = on_devices(4, "-c", PROGRAM)
     assert run.stdout.split() == ["equal"] * 3, run.stderr[-2000:]

@@ -1,10 +1,7 @@
 """A batch split over two devices: the numbers of one, whole and step by step, on explicit and automatic meshes."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+from several import on_devices
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np, rnnjax as rj
@@ -51,7 +48,5 @@ print("equal")
 @pytest.mark.slow
 def test_a_batch_over_two_devices_equals_one():
     """Sequences apart, whose influence each device holds for its own; signs that are drawn; and sequences that meet."""
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True)
+    run = on_devices(2, "-c", PROGRAM)
     assert run.stdout.strip() == "equal", run.stderr[-2000:]

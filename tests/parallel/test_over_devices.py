@@ -1,12 +1,9 @@
 """Steps split over devices: the numbers of one device, values and gradients, and what is refused."""
 
-import os
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import pytest
+from several import on_devices
 
 import rnnjax as rj
 
@@ -39,9 +36,7 @@ print("equal", len(re.findall(r" (?:all-reduce|all-to-all|collective-permute|red
 @pytest.mark.slow
 def test_steps_over_four_devices_equal_one() -> None:
     """With every option, layers and noise; what is exchanged is gathered, and nothing else."""
-    more = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    env = {**os.environ, "XLA_FLAGS": more, "JAX_PLATFORMS": "cpu"}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True)
+    run = on_devices(4, "-c", PROGRAM)
     assert run.stdout.strip() == "equal 0", run.stderr[-2000:]
 
 

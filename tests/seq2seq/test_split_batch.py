@@ -1,8 +1,5 @@
 """Models, searches and CTC on a batch that lies on several devices: no error, the results placed as the batch, the numbers of one."""
 
-import os
-import subprocess
-import sys
 import warnings
 
 import jax
@@ -10,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from several import on_devices
 
 import rnnjax as rj
 from rnnjax.seq2seq import EncoderDecoder
@@ -103,8 +101,5 @@ for kind in (AxisType.Explicit, AxisType.Auto):
 
 @pytest.mark.slow
 def test_the_numbers_are_those_of_one_device():
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
-    path = os.pathsep.join(p for p in sys.path if p)
-    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-    run = subprocess.run([sys.executable, "-c", PROGRAM], env=env, capture_output=True, text=True)
+    run = on_devices(4, "-c", PROGRAM)
     assert run.stdout.split() == ["equal"] * 2, run.stderr[-2000:]
