@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnnjax._jax import placement
 from rnnjax.base import step_dtype, wide
 from rnnjax.carry_maps import lead
+from rnnjax.elimination import unit_lower_solve
 
 
 class Write(NamedTuple):
@@ -184,22 +184,10 @@ def _written(w: Write, plan: _Plan, old: Memory, new: Memory) -> jax.Array:
     """u: ``(1 + diag(b) tril(weights * k k^T, -1)) u = b (v - base S^T k)``."""
     rate = w.rate[..., None]
     overlap = jnp.einsum("...td,...sd->...ts", w.key, w.key) * plan.weights
-    lower = jnp.tril(rate * overlap, -1) + jnp.eye(overlap.shape[-1], dtype=overlap.dtype)
     # A start that is not finite shows in the reads; here it would pass a reset, as the solver multiplies by zeros.
     old = old._replace(matrix=jnp.where(jnp.isfinite(old.matrix), old.matrix, jnp.zeros_like(old.matrix)))
     right = rate * (w.value - plan.base[..., None] * _from_start(w.key, plan, old, new))
-    return _unit_lower_solve(lower, right)
-
-
-def _unit_lower_solve(lower: jax.Array, right: jax.Array) -> jax.Array:
-    """u with ``lower u = right``. On explicit meshes, where JAX cannot differentiate its solver, with ``n = 1 - lower``,
-    which is nilpotent: ``u = (1 + n) (1 + n^2) (1 + n^4) ... right``."""
-    if placement(lower) is None:
-        return jax.lax.linalg.triangular_solve(lower, right, left_side=True, lower=True, unit_diagonal=True)
-    power = jnp.eye(lower.shape[-1], dtype=lower.dtype) - lower
-    for _ in range(max(1, (lower.shape[-1] - 1).bit_length())):
-        right, power = right + power @ right, power @ power
-    return right
+    return unit_lower_solve(rate * overlap, right)
 
 
 def _last_memory(key: jax.Array, value: jax.Array, plan: _Plan, old: Memory, new: Memory) -> Memory:

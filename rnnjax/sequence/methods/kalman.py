@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax._jax import place_as
+from rnnjax.elimination import inverse
 
 
 def times(a: jax.Array, v: jax.Array) -> jax.Array:
@@ -44,7 +45,7 @@ def smooth(f: jax.Array, u: jax.Array, weight: Any) -> jax.Array:
     _, mean, variance, _, _ = jax.lax.associative_scan(_filter, elements)
     following = jnp.concatenate([f[1:], jnp.zeros_like(f[:1])])
     pushed = jnp.concatenate([u[1:], jnp.zeros_like(u[:1])])
-    gain = turn(jnp.linalg.solve(following @ variance @ turn(following) + one, following @ variance))
+    gain = variance @ turn(following) @ inverse(following @ variance @ turn(following) + one)
     offset = mean - times(gain, times(following, mean) + pushed)
     return jax.lax.associative_scan(_back, (gain, offset), reverse=True)[1].astype(given)
 
@@ -53,8 +54,8 @@ def _filter(i: Any, j: Any) -> Any:
     """First i, then j, in the source's letters (A, b, C, eta, J)."""
     (a_i, b_i, c_i, eta_i, j_i), (a_j, b_j, c_j, eta_j, j_j) = i, j
     one = jnp.eye(a_i.shape[-1], dtype=a_i.dtype)
-    left = turn(jnp.linalg.solve(turn(one + c_i @ j_j), turn(a_j)))  # A_j (1 + C_i J_j)^-1
-    right = turn(jnp.linalg.solve(turn(one + j_j @ c_i), a_i))  # A_i^T (1 + J_j C_i)^-1
+    between = inverse(one + c_i @ j_j)
+    left, right = a_j @ between, turn(between @ a_i)  # A_j (1 + C_i J_j)^-1 and A_i^T (1 + J_j C_i)^-1
     return (
         left @ a_i,
         times(left, b_i + times(c_i, eta_j)) + b_j,

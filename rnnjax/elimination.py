@@ -1,0 +1,76 @@
+"""Small systems of equations, many at once, by elimination in plain array operations.
+
+JAX solves a batch of them on a CPU by LAPACK, a share on each thread of a pool that the program itself runs on. Where two such
+batches are solved at once (two of one program, one on each of two devices) every thread may come to wait for a share that no
+thread is left to take: jaxlib 0.10.2 then hangs for ever. It also has no derivative of `triangular_solve` on explicit meshes.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rnnjax._jax import place_as
+
+BLOCK = 8  # rows
+
+
+def unit_lower_solve(lower: jax.Array, right: jax.Array) -> jax.Array:
+    """x with ``lower x = right``, some rows after the others by the inverses of the blocks on the diagonal.
+
+    lower ``[..., n, n]`` with ones on its diagonal, of which only what stands below it is read; right ``[..., n, m]``.
+
+    >>> import jax.numpy as jnp
+    >>> unit_lower_solve(jnp.array([[1.0, 0.0], [3.0, 1.0]]), jnp.array([[2.0], [7.0]])).tolist()
+    [[2.0], [1.0]]
+    """
+    n = lower.shape[-1]
+    size = min(n, BLOCK)
+    parts = [slice(at, at + size) for at in range(0, n, size)]
+    filled = jnp.pad(lower, [(0, 0)] * (lower.ndim - 2) + [(0, -n % size)] * 2)
+    back = _unit_lower_inverse(jnp.stack([filled[..., part, part] for part in parts]))
+    found = right[..., :0, :]
+    for block, part in zip(back, parts, strict=True):
+        left = right[..., part, :] - lower[..., part, : part.start] @ found
+        rows = left.shape[-2]  # fewer in the last one
+        found = jnp.concatenate([found, block[..., :rows, :rows] @ left], -2)
+    return found
+
+
+def _unit_lower_inverse(lower: jax.Array) -> jax.Array:
+    """The inverses of small ones: of blocks of one, two, four rows and so on, ``[[A, 0], [B, D]]`` by ``-D^-1 B A^-1``."""
+    n = lower.shape[-1]
+    row, column = jnp.arange(n)[:, None], jnp.arange(n)
+    found, size = _ones(lower), 1
+    while size < n:
+        below = (row // (2 * size) == column // (2 * size)) & (row // size > column // size)
+        found = found - found @ (jnp.where(below, lower, 0) @ found)  # B of all pairs at once
+        size *= 2
+    return found
+
+
+def inverse(a: jax.Array) -> jax.Array:
+    """The inverses of matrices ``[..., n, n]``: column after column, each by its largest number (Gauss and Jordan); not for reverse mode.
+
+    >>> import jax.numpy as jnp
+    >>> inverse(jnp.array([[0.0, 2.0], [4.0, 0.0]])).tolist()
+    [[0.0, 0.25], [0.5, 0.0]]
+    """
+    n = a.shape[-1]
+    rows = jnp.arange(n)
+
+    def clear(k: jax.Array, both: jax.Array) -> jax.Array:
+        column = lambda both: jax.lax.dynamic_index_in_dim(both, k, -1, keepdims=False)
+        size = jnp.where(rows < k, -1, jnp.abs(column(both)))
+        largest = (rows == jnp.argmax(size, -1, keepdims=True))[..., None]
+        here, found = jax.lax.dynamic_index_in_dim(both, k, -2), jnp.sum(jnp.where(largest, both, 0), -2, keepdims=True)
+        both = jnp.where(largest, here, both)
+        found = found / jax.lax.dynamic_index_in_dim(found, k, -1)
+        return jnp.where((rows == k)[:, None], found, both - column(both)[..., None] * found)
+
+    return jax.lax.fori_loop(0, n, clear, jnp.concatenate([a, _ones(a)], -1))[..., n:]
+
+
+def _ones(like: jax.Array) -> jax.Array:
+    """As many identity matrices, where those lie."""
+    return place_as(jnp.broadcast_to(jnp.eye(like.shape[-1], dtype=like.dtype), like.shape), like)
