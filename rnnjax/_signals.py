@@ -50,6 +50,7 @@ def is_the_command(argv: list[str], original: list[str]) -> bool:
 
 def watch() -> None:
     """Takes the signals over, but for a SIGHUP that is ignored, as under nohup."""
+    _fill_the_standard_streams()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     for which in SAYS:
@@ -57,6 +58,18 @@ def watch() -> None:
             signal.signal(which, _at_once)
     signal.set_wakeup_fd(ours.detach(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(theirs,), daemon=True, name="signals").start()
+
+
+def _fill_the_standard_streams() -> None:
+    """A closed one (``>&-``) lends its number to the next file that is opened, and what is said would go into that file."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            free = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, which is this one
+            os.set_inheritable(free, True)
+            if number:
+                setattr(sys, name, open(number, "w", encoding="utf-8", closefd=False))
 
 
 def over(status: int) -> None:

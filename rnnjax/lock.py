@@ -13,6 +13,10 @@ from rnnjax import _signals
 LOCK = ".lock"
 PAUSE = 0.05  # seconds between two tries to have a lock that another has
 
+_held: dict[
+    tuple[int, int], int
+] = {}  # the files that are locked here, and the process: one forked from it has none of them
+
 
 class Busy(OSError):
     """Another process is writing to the folder."""
@@ -51,6 +55,7 @@ class Lock:
                 file.write(str(os.getpid()))
                 file.flush()
                 self._file = file
+                _held[_which(file)] = os.getpid()
                 _signals.remove_on_leave.add(str(self.path))
                 return self
             file.close()
@@ -59,18 +64,25 @@ class Lock:
         if self._file is not None:
             self.path.unlink(missing_ok=True)
             _signals.remove_on_leave.discard(str(self.path))
+            _held.pop(_which(self._file), None)
             self._file.close()  # and with it the lock
 
     def _refuse(self, file: IO[str]) -> None:
-        """Raises: Busy unless this process itself has the lock."""
+        """Raises: Busy unless this process itself has the lock. The number in the file may be its own in another container."""
         with file:
             file.seek(0)
-            owner = file.read().strip()
-        if owner != str(os.getpid()):
+            owner, mine = file.read().strip(), _held.get(_which(file)) == os.getpid()
+        if not mine:
             raise Busy(
                 f"{self.folder} is being written by another run (process {owner or 'unknown'}); wait until it has ended, "
                 "or give another folder"
             )
+
+
+def _which(file: IO[str]) -> tuple[int, int]:
+    """The file, whatever it is called."""
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino
 
 
 def _is_still(file: IO[str], path: Path) -> bool:

@@ -144,9 +144,9 @@ def explain(error: Exception) -> str | None:
     from rnnjax.cli.roll_call import WHY
     from rnnjax.data import DataError
     from rnnjax.lock import Busy
-    from rnnjax.train.checkpoint import Damaged, OtherShape
+    from rnnjax.train.checkpoint import Damaged, OtherFormat, OtherShape
 
-    if isinstance(error, (BadInput, DataError, Damaged, OtherShape, Busy)):
+    if isinstance(error, (BadInput, DataError, Damaged, OtherFormat, OtherShape, Busy)):
         return str(error)
     text = str(error)
     if any(name in text for name in LOST):

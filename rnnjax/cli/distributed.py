@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 from rnnjax.cli.devices import Devices
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.kinds import count, natural
-from rnnjax.cli.roll_call import GRACE, PATIENCE, Gone, kept, roll_call
+from rnnjax.cli.launchers import Place, place
+from rnnjax.cli.roll_call import GRACE, PATIENCE, kept, roll_call
 from rnnjax.cli.settings import Settings
 from rnnjax.data import DataError
 from rnnjax.lock import Busy
@@ -62,25 +63,26 @@ def asked(args: argparse.Namespace) -> bool:
 def joined(args: argparse.Namespace) -> Iterator[None]:
     """This process as one of those of the run; only process 0 prints. Raises: BadInput if they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    lines = [] if args.coordinator is None else roll_call(args.coordinator, args.processes, args.process)
+    mine = place(os.environ) if args.coordinator is None else Place(args.coordinator, args.processes, args.process)
+    lines = [] if mine is None else roll_call(*mine)
     try:
         jax.distributed.initialize(
-            args.coordinator,
-            args.processes,
-            args.process,
+            *(mine or (None, None, None)),  # None: as JAX finds
             initialization_timeout=PATIENCE,
             heartbeat_timeout_seconds=GONE,
             shutdown_timeout_seconds=GONE,
         )
     except (RuntimeError, ValueError) as error:
-        where = f" at {args.coordinator}" if args.coordinator else "; give --coordinator, --processes and --process"
+        where = f" at {mine.coordinator}" if mine else "; give --coordinator, --processes and --process"
         raise BadInput(f"the processes did not find each other ({str(error).splitlines()[0]}){where}") from None
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere) if not hosts.first() else _as_it_is():
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stdout(nowhere) if not hosts.first() else _as_it_is(),
+    ):
         try:
             with kept(lines, GRACE if hosts.first() else 0.0):  # with process 0 the runtime ends, and aborts the others
                 yield
-        except Gone:  # the runtime would wait for it
-            raise
+                hosts.together("done")  # process 0 measures and draws alone, maybe for longer than a shutdown waits
         except BadInput:  # all have it
             jax.distributed.shutdown()
             raise

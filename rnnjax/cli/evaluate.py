@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from rnnjax.cli import folder as folders
@@ -12,6 +11,7 @@ from rnnjax.cli.labels import other_task
 from rnnjax.cli.load import Loaded, load
 from rnnjax.cli.train import check_same_data, comparison, number_at, show_confusion
 from rnnjax.cli.work import make_task
+from rnnjax.train import metrics
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,8 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 def recorded(loaded: Loaded, folder: Path, unit: str) -> float | None:
     """The number of the best validation, as ``metrics.jsonl`` has it."""
-    lines = [json.loads(line) for line in (folder / folders.METRICS).read_text().splitlines()]
-    return number_at(lines, loaded.step, unit)
+    return number_at(metrics.read(folder / folders.METRICS), loaded.step, unit)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

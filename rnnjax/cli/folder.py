@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from rnnjax import __version__
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.data.files import STANDARD_INPUT, standard_input
@@ -72,14 +73,19 @@ def make_folder(folder: Path, config: dict[str, Any]) -> None:
     """An empty run: the folder, rid of an older run, and its ``config.json``. Raises: BadInput if it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in OURS:
-            path = folder / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        clear(folder)
         if STANDARD_INPUT in as_files(config["settings"]["data"]):
             (folder / PIPED).write_bytes(standard_input())
         write_config(folder, config)
     except OSError as error:
         raise BadInput(f"cannot write to {folder}: {error.strerror}; give another folder by --out") from None
+
+
+def clear(folder: Path) -> None:
+    """Rids it of an older run. Where a link lies, the link goes; what it points to is the user's."""
+    for name in OURS:
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 
 def as_files(data: Any) -> list[str]:
@@ -95,7 +101,7 @@ def as_data(files: list[str]) -> Any:
 def steps_done(folder: Path) -> int:
     """The step of the newest checkpoint; 0 where there is none."""
     names = [entry.name for entry in (folder / CHECKPOINTS).glob("*")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
@@ -104,7 +110,10 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     back = [STANDARD_INPUT if file == str(folder / PIPED) else file for file in as_files(settings["data"])]
     config = config | {"settings": settings | {"data": as_data(back)}}
     try:
-        beside.write_text(json.dumps(config, indent=2) + "\n")
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(config, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # or it may be there and empty after the power has gone
         os.replace(beside, folder / CONFIG)
     finally:
         beside.unlink(missing_ok=True)
@@ -120,15 +129,21 @@ def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         have = part(part(config, "the file"), "settings")
-        known = {name: have[name] for name in NAMES if name in have}
-        files = [str(folder / PIPED) if file == STANDARD_INPUT else file for file in as_files(known.get("data"))]
-        settings = Settings(**known | {"data": as_data(files)})
+        if unknown := sorted(have.keys() - set(NAMES)):  # the network would be another without it
+            raise ValueError(f"rnnjax {__version__} knows no setting {unknown[0]!r}; {_writer(config)} wrote it")
+        files = [str(folder / PIPED) if file == STANDARD_INPUT else file for file in as_files(have.get("data"))]
+        settings = Settings(**have | {"data": as_data(files)})
         fault = settings_fault(settings) or memory_fault(part(config, "memory") if "memory" in config else {})
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         fault = str(error) or type(error).__name__
     if fault:
         raise BadInput(f"{path} cannot be read as the settings of a run ({fault}); was it edited?")
     return settings, config
+
+
+def _writer(config: dict[str, Any]) -> str:
+    versions = config.get("versions")
+    return f"rnnjax {_shown(versions.get('rnnjax'))}" if isinstance(versions, dict) else "another version"
 
 
 def part(config: Any, name: str) -> dict[str, Any]:

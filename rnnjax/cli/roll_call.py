@@ -7,7 +7,10 @@ The connections stay: the kernel closes them when a process dies, however it die
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -24,14 +27,14 @@ from rnnjax.cli.errors import BadInput
 PATIENCE = 60  # seconds that a process waits for the others
 GRACE = 3.0  # seconds in which what a process met may come to the others by other ways, in better words
 LINE = 4096  # bytes of a line, at most
+SILENT = (
+    "JAX's runtime has ended this process, in the words above; where another process of the run was silent for too long, start "
+    "all of them again with --resume"
+)
 WHY = (
     "another process of this run has gone, and none goes on without it; what the last checkpoint holds is safe, "
     "start all of them again with --resume"
 )
-
-
-class Gone(BadInput):
-    """A process has died in the middle of a run."""
 
 
 def roll_call(coordinator: str, processes: int, process: int) -> list[socket.socket]:
@@ -44,7 +47,7 @@ def roll_call(coordinator: str, processes: int, process: int) -> list[socket.soc
 
 @contextlib.contextmanager
 def kept(lines: list[socket.socket], grace: float) -> Iterator[None]:
-    """Meanwhile this process ends, with a sentence, when one at the other end of a line has gone without a word. Raises: Gone.
+    """Meanwhile this process ends, with a sentence, when one at the other end of a line has gone without a word.
 
     grace: seconds in which what this process met itself may be told in its own words.
     """
@@ -53,18 +56,47 @@ def kept(lines: list[socket.socket], grace: float) -> Iterator[None]:
         line.settimeout(None)
         threading.Thread(target=_attend, args=(line, over, gone, grace), daemon=True, name="roll call").start()
     try:
-        yield
+        with _abort_told(gone):
+            yield
         _farewell(lines)
     except BadInput:  # all have it
         _farewell(lines)
         raise
     except Exception:
         over.set()
-        if lines and gone.wait(GRACE):  # what was raised is what JAX made of it
-            raise Gone(WHY) from None
+        if lines and gone.wait(
+            GRACE
+        ):  # what was raised is what JAX made of it, whose runtime would wait for the dead, or abort
+            _signals.leave(2, WHY)
         raise
     finally:
         over.set()
+
+
+@contextlib.contextmanager
+def _abort_told(gone: threading.Event) -> Iterator[None]:
+    """JAX's runtime may hear first that process 0 has died, which had its service, and aborts: then the sentence is the last word.
+
+    A handler of Python's would come too late: it waits for the main thread, and abort for nobody. This one is called by the thread
+    that aborts. Where nobody has gone it adds a word and returns, for the abort to go on.
+    """
+    if os.name != "posix":
+        yield
+        return
+    take = ctypes.CDLL(None).signal
+    take.argtypes, take.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+
+    def aborted(which: int) -> None:
+        if gone.wait(GRACE):
+            _signals.leave(2, WHY)
+        os.write(2, f"rnnjax: {SILENT}\n".encode())
+
+    told = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
+    before = take(signal.SIGABRT, ctypes.cast(told, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        take(signal.SIGABRT, before)
 
 
 def _farewell(lines: list[socket.socket]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,7 +56,7 @@ def train(args: argparse.Namespace) -> int:
     out = _fresh(recipe.name) if args.out is None else Path(args.out)
     check_new(out, args.overwrite)
     with folders.held(out):
-        clear(out)
+        folders.clear(out)
         print(f"{recipe.name}: {recipe.set}\nwriting to {out}", flush=True)
         report = None if sys.stderr.isatty() else lambda line: say(recipe, line)
         setting = Setting(args.seed or 0, args.full, steps=args.steps)
@@ -81,13 +80,6 @@ def check_new(out: Path, overwrite: bool) -> None:
     if (out / TASK).exists() and not overwrite:
         raise BadInput(f"{out} exists already; replace it by --overwrite, or give another --out")
     folders.check_new(out, overwrite)
-
-
-def clear(out: Path) -> None:
-    """Rids the folder of an older run."""
-    for name in folders.OURS:
-        path = out / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def _fresh(name: str, root: str = "rnnjax-runs") -> Path:

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.full:
         raise BadInput("--full goes with --task; without it, --steps and --hidden say how long and how large a run is")
     if args.memory is not None:
-        return memory.tell(Settings.of(given(args)), args.memory)
+        return memory.tell(resumed(args)[0] if args.resume else Settings.of(given(args)), args.memory)
     if distributed.asked(args):
         with distributed.joined(args):
             return run_on(args, several=True)

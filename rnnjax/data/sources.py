@@ -87,7 +87,7 @@ def mirror(etc: Path = Path("/etc/apt")) -> str:
     if given := os.environ.get("RNNJAX_DEBIAN"):
         return given
     for path in (etc / "sources.list", *sorted((etc / "sources.list.d").glob("*"))):
-        lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         for line in lines:
             found = re.match(r"(?:deb\s+(?:\[[^]]*\]\s*)?|URIs:\s*)(\S+/debian)/?(?:\s|$)", line)
             if found:

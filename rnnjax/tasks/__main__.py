@@ -48,8 +48,8 @@ def main() -> None:
                 result = run(named(name), out, setting=Setting(seed, args.full))
             record(args.docs / "results.json", as_run(result))
             print(result.summary(), flush=True)
-    content = json.loads((args.docs / "results.json").read_text())
-    (args.docs / "results.md").write_text(table(content))
+    content = json.loads((args.docs / "results.json").read_text(encoding="utf-8"))
+    (args.docs / "results.md").write_text(table(content), encoding="utf-8")
     draw(content, args.docs / "results.png")
 
 
@@ -63,12 +63,12 @@ def as_run(result: Result) -> dict[str, Any]:
 
 def record(path: Path, run: dict[str, Any]) -> None:
     """Puts a run into the file, in place of the one of the same task, seed and length."""
-    content = json.loads(path.read_text()) if path.is_file() else {"runs": [], "notes": {}}
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"runs": [], "notes": {}}
     same = lambda other: all(other[name] == run[name] for name in ("task", "seed", "full"))
     content["runs"] = sorted(
         [*(other for other in content["runs"] if not same(other)), run], key=lambda r: (r["task"], r["full"], r["seed"])
     )
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def table(content: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def named(name: str) -> Recipe:
 def recorded() -> list[dict[str, Any]]:
     """The runs in ``results.json``, each with its task, seed, whether it was a full one, and what it gave."""
     found = next((path for path in RESULTS if path.is_file()), None)
-    return [] if found is None else json.loads(found.read_text())["runs"]
+    return [] if found is None else json.loads(found.read_text(encoding="utf-8"))["runs"]
 
 
 def listing(runs: Iterable[dict[str, Any]] | None = None) -> list[dict[str, Any]]:

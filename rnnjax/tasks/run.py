@@ -86,7 +86,7 @@ def run(
             recipe.metric: result.ours,
             "seconds": seconds,
         }
-        with (Path(out) / METRICS).open("a") as file:
+        with (Path(out) / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | {"parts": parts, "floors": floors}) + "\n")
         for name, content in (problem.files(fitted.params) if problem.files else {}).items():
             (Path(out) / name).write_bytes(content)
@@ -127,5 +127,5 @@ def judged(recipe: Recipe, score: Score) -> dict[str, float]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     """The file, there whole or not at all."""
     beside = path.with_name(path.name + ".new")
-    beside.write_text(json.dumps(content, indent=2) + "\n")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, path)

@@ -17,19 +17,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnjax.train import hosts
-from rnnjax.train.digest import DIGEST, damage, seal
+from rnnjax.train.digest import DIGEST, Damaged, damage, seal
 from rnnjax.train.quiet import only_the_error
 
 FILES = 64  # and folders, more than a checkpoint has
+FORMAT = 1  # of a checkpoint's arrays and record: another number where this version could not go on from them
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a folder that orbax is writing
-
-
-class Damaged(ValueError):
-    """No checkpoint of a run is whole."""
 
 
 class OtherShape(ValueError):
     """A checkpoint holds other arrays than are asked for."""
+
+
+class OtherFormat(ValueError):
+    """A checkpoint was written by a version of rnnjax that keeps what this one does not know."""
 
 
 class Checkpoints:
@@ -106,7 +107,7 @@ class Checkpoints:
 
     def _write(self, step: int, tree: Any, record: dict[str, Any], loss: float | None) -> None:
         args = self._ocp.args
-        items = args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record))
+        items = args.Composite(state=args.PyTreeSave(tree), record=args.JsonSave(record | {"format": FORMAT}))
         try:
             if hosts.first():
                 _make_sure_of_room(self.folder, tree)
@@ -125,8 +126,8 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
         """The newest whole checkpoint as ``(tree, record)``, in the structure, shapes and dtypes of ``like``.
 
-        Raises: FileNotFoundError if there is none; Damaged if none is whole; OtherShape naming an array whose shape or
-        name differs.
+        Raises: FileNotFoundError if there is none; Damaged if none is whole; OtherFormat if another version wrote it otherwise;
+        OtherShape naming an array whose shape or name differs.
         """
         return self._restore(like, partial=False)
 
@@ -136,16 +137,16 @@ class Checkpoints:
         return tree[name], record
 
     def _restore(self, like: Any, partial: bool) -> tuple[Any, dict[str, Any]]:
-        step = self.whole()
+        step, args = self.whole(), self._ocp.args
+        record = self._manager.restore(step, args=args.Composite(record=args.JsonRestore()))["record"]
+        self._check_format(step, record)
         self._check(step, like)
         abstract = jax.eval_shape(lambda: like)
         how = self._ocp.checkpoint_utils.construct_restore_args(abstract)
         if hosts.several():  # whole on each
             how = jax.tree.map(lambda _: self._ocp.RestoreArgs(restore_type=np.ndarray), abstract)
-        args = self._ocp.args
         state = args.PyTreeRestore(abstract, restore_args=how, partial_restore=partial)
-        found = self._manager.restore(step, args=args.Composite(state=state, record=args.JsonRestore()))
-        return found["state"], found["record"]
+        return self._manager.restore(step, args=args.Composite(state=state))["state"], record
 
     def close(self) -> None:
         """Finishes what is being written, and releases orbax' helpers. Raises: as `wait`."""
@@ -155,6 +156,14 @@ class Checkpoints:
             if self._thread is not None:
                 self._thread.shutdown()
             self._manager.close()
+
+    def _check_format(self, step: int, record: dict[str, Any]) -> None:
+        form = record.pop("format", 1)  # of the first versions, which did not say
+        if form != FORMAT:
+            raise OtherFormat(
+                f"checkpoint of step {step} in {self.folder} is of format {form}, and this version of rnnjax reads format "
+                f"{FORMAT}; use the version that wrote it"
+            )
 
     def _check(self, step: int, like: Any) -> None:
         metadata = self._manager.item_metadata(step)["state"]

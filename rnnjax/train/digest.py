@@ -9,6 +9,10 @@ from pathlib import Path
 DIGEST = "sha256.txt"
 
 
+class Damaged(ValueError):
+    """No checkpoint of a run is whole, or its metrics are not."""
+
+
 def seal(folder: Path) -> None:
     """Writes the digest of all files in ``folder``; there whole or not at all. Raises: OSError if it cannot be written."""
     lines = "".join(f"{value}  {name}\n" for name, value in digests(folder).items())

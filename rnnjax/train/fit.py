@@ -99,6 +99,7 @@ class _Run:
     def save(self) -> None:
         if self.checkpoints is None:
             return
+        self.metrics.sync()
         self.pending = [jax.tree.map(float, list(report)) for report in self.pending]
         record = {name: getattr(self, name) for name in _REMEMBERED}
         record |= {"lines": self.metrics.size, "seconds": self.seconds(), "devices": devices_of(self.mesh)}
@@ -247,7 +248,8 @@ def fit(
     Raises: ValueError on settings that make no sense, a mesh that does not divide the batch among them, and on ``resume``
     with another number of devices than the run in ``out`` had; FileExistsError if ``out`` holds a run and ``resume`` is false;
     FloatingPointError after ``max_skipped`` skips in a row; OSError if the folder cannot be written or another run writes
-    to it; Damaged if no checkpoint in it is whole. Where the newest is not, a warning names the file and the one before is used.
+    to it; Damaged if no checkpoint in it is whole, or its metrics are not. Where the newest checkpoint is not, a warning names
+    the file and the one before is used.
 
     >>> import jax, jax.numpy as jnp, optax
     >>> import rnnjax as rj

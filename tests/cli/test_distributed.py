@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import signal
 import socket
@@ -111,11 +112,14 @@ def test_who_goes_without_a_word_is_missed(word, monkeypatch):
     assert left == ([] if word else [(2, roll_call.WHY)])
 
 
-def test_what_jax_makes_of_a_death_is_told_as_one():
+def test_what_jax_makes_of_a_death_is_told_as_one(monkeypatch):
+    left = []
+    monkeypatch.setattr(roll_call._signals, "leave", lambda *how: left.append(how))
     one, other = socket.socketpair()
-    with one, pytest.raises(roll_call.Gone, match="another process of this run has gone"), roll_call.kept([one], 0.05):
+    with one, pytest.raises(RuntimeError), roll_call.kept([one], 5.0):
         other.close()
         raise RuntimeError("Gloo AllReduce failed")
+    assert left == [(2, roll_call.WHY)]
 
 
 def test_nobody_there_or_somebody_else(monkeypatch):
@@ -147,13 +151,18 @@ def test_the_fastest_that_fits():
     assert [way and way.peak for way in found] == [900, 900, 500, 200, None]
 
 
-def begin(tmp_path, *more, second=()):
+def begin(tmp_path, *more, second=(), python=("-m", "rnnjax"), slurm=False):
+    """Two processes, which are told where they are as one would on a cluster of one's own, or as SLURM does."""
     (tmp_path / "cat.txt").write_text(TEXT)
-    where = f"127.0.0.1:{free_port()}"
-    common = ["train", "--data", tmp_path / "cat.txt", "--out", tmp_path / "run", *SMALL, *more, "--coordinator", where]
-    argv = lambda i: [sys.executable, "-m", "rnnjax", *map(str, common), "--processes", "2", "--process", str(i)]
+    port = str(free_port())
+    common = ["train", "--data", tmp_path / "cat.txt", "--out", tmp_path / "run", *SMALL, *more]
+    where = lambda i: ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(i)]
+    argv = lambda i: [*map(str, common), *(["--distributed"] if slurm else where(i)), *(second if i else ())]
+    step = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "JAX_COORDINATOR_PORT": port}
+    told = lambda i: step | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} if slurm else {}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return [subprocess.Popen([*argv(i), *(second if i else ())], **pipes) for i in range(2)]
+    start = lambda i: subprocess.Popen([sys.executable, *python, *argv(i)], env=os.environ | told(i), **pipes)
+    return [start(i) for i in range(2)]
 
 
 def ended(processes):
@@ -161,9 +170,19 @@ def ended(processes):
     return [process.returncode for process in processes], said
 
 
+TELLS_LONG = """
+import sys, time, jax
+from rnnjax.cli import main, train
+initialize, tell = jax.distributed.initialize, train.tell
+jax.distributed.initialize = lambda *a, **how: initialize(*a, **how | {"shutdown_timeout_seconds": 2})
+train.tell = lambda *a: time.sleep(10) or tell(*a)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
-    """Status 143 from both, after the same step; the resumed run equals that of one process up to the order of sums."""
+    """Status 143 from both, after the same step. Then process 0 draws and tells for longer than a shutdown waits."""
     processes = begin(tmp_path, "--steps", "3000")
     while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
         time.sleep(0.05)
@@ -176,8 +195,8 @@ def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
         status == [143, 143] and "Interrupted after step" in said[0][0] and [errors for _, errors in said] == ["", ""]
     )
     at = int(re.search(r"Interrupted after step (\d+)", said[0][0])[1])
-    status, said = ended(begin(tmp_path, "--resume", "--steps", str(at + 20)))
-    assert status == [0, 0], said
+    status, said = ended(begin(tmp_path, "--resume", "--steps", str(at + 20), python=("-c", TELLS_LONG)))
+    assert status == [0, 0] and "Stopped at step" in said[0][0], said
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps) and max(steps) == at + 20
     assert main(["eval", str(tmp_path / "run")]) == 0
@@ -185,8 +204,8 @@ def test_sigterm_to_one_of_two_then_both_go_on(tmp_path):
 
 @pytest.mark.slow
 def test_one_is_killed(tmp_path):
-    """The other says so in one line, soon, and what was saved is whole."""
-    processes = begin(tmp_path, "--steps", "100000")
+    """The other says so in one line, soon, and what was saved is whole; under SLURM."""
+    processes = begin(tmp_path, "--steps", "100000", slurm=True)
     while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
         time.sleep(0.05)
     processes[1].kill()
@@ -195,6 +214,27 @@ def test_one_is_killed(tmp_path):
     assert status == [2, -signal.SIGKILL], said
     assert len(lines) == 1 and lines[0].startswith("rnnjax: another process of this run has gone"), said
     assert main(["eval", str(tmp_path / "run")]) == 0
+
+
+LATE = """
+import sys
+from rnnjax.cli import main, roll_call
+attend = roll_call._attend
+roll_call._attend = lambda line, over, gone, grace: attend(line, over, gone, 600.0)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_the_runtime_hears_first_that_process_0_has_died(tmp_path):
+    """It aborts, and the sentence is the last word, with status 2, all the same."""
+    processes = begin(tmp_path, "--steps", "100000", python=("-c", LATE))
+    while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
+        time.sleep(0.05)
+    processes[0].kill()
+    status, said = ended(processes)
+    assert status == [-signal.SIGKILL, 2], said
+    assert said[1][1].splitlines()[-1].startswith("rnnjax: another process of this run has gone"), said
 
 
 @pytest.mark.slow

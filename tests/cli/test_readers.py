@@ -1,6 +1,7 @@
 """Damaged texts, tables and run folders: an answer or one sentence, never a traceback. Seeded mutations of good files.
 
-RNNJAX_MUTATIONS says how many of each (default 40 here, 300 in the slow part).
+RNNJAX_MUTATIONS=100000 pytest -m slow tests/cli/test_readers.py  does so many of each (default 40 here, 300 in the slow part);
+RNNJAX_SEED says with which it begins.
 """
 
 import contextlib
@@ -10,10 +11,15 @@ import random
 
 import pytest
 
+import rnnjax
 from rnnjax.cli import folder as folders
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.series import read_sheet
 from rnnjax.cli.settings import Settings, build, is_table
 from rnnjax.data import DataError, read_csv, read_text
+from rnnjax.data.labelled import read_series, read_texts
+from rnnjax.train import Damaged
+from rnnjax.train.metrics import Metrics, read
 
 TEXT = "The cat sat on the mat.\r\nThe dog — ein Hündchen — sat on the log.\n" * 20
 ROWS = [f"2024-0{1 + i // 28}-{1 + i % 28:02d};{i},5;{1000 + i};x{i};{i / 7:.3f}%" for i in range(56)]
@@ -97,10 +103,29 @@ def read_a_run(path):
     build(settings, len(memory.get("symbols") or memory.get("columns", "x")))
 
 
+def read_metrics(path):
+    Metrics.resume(path, 2, write=False)
+    read(path)
+
+
+SALES = "day;shop;y;rain\n" + "".join(f"{d:02d}.03.2024;{s};{d * 1.5};{d % 3}\n" for s in "ab" for d in range(1, 29))
+MOODS = "said,mood\n" + '"It was good, really",up\n"It was\nbad # and long",down\n' * 12
+STEPS = "id,t,x,y,kind\n" + "".join(f"s{i},{t},{i + t},{i * t},{'ab'[i % 2]}\n" for i in range(6) for t in range(5))
+LINES = b"".join(b'{"step": %d, "loss": 0.5, "split": "valid"}\n' % step for step in (10, 20, 30))
+
 GOOD = {
     "cat.txt": ([TEXT.encode(), TEXT.encode("utf-16")], read_a_text),
     "table.csv": ([table.encode() for table in TABLES], lambda path: read_csv(str(path))),
     "config.json": ([json.dumps(config).encode() for config in CONFIGS], read_a_run),
+    "metrics.jsonl": ([LINES], read_metrics),
+}
+ALSO = {
+    "sales.csv": (
+        [SALES.encode()],
+        lambda path: read_sheet(Settings(data=str(path), series="shop", horizon=3), str(path)),
+    ),
+    "moods.csv": ([MOODS.encode()], lambda path: read_texts(path, "said", "mood")),
+    "steps.csv": ([STEPS.encode()], lambda path: read_series(path, "id", "kind")),
 }
 
 
@@ -108,23 +133,24 @@ def harmed(name: str, seed: int) -> bytes:
     pick = random.Random(f"{name} {seed}")
     if name == "config.json" and pick.random() < 0.7:
         return json.dumps(restructured(pick.choice(CONFIGS), pick)).encode()
-    return mutated(pick.choice(GOOD[name][0]), pick)
+    return mutated(pick.choice((GOOD | ALSO)[name][0]), pick)
 
 
 @pytest.mark.filterwarnings("ignore")  # what pandas remarks on the way
-@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("name", [*GOOD, *(pytest.param(name, marks=pytest.mark.slow) for name in ALSO)])
 @pytest.mark.parametrize("seeds", [(0, 40), pytest.param((40, 300), marks=pytest.mark.slow)], ids=["few", "many"])
 def test_mutations(name, seeds, tmp_path):
     first, last = seeds[0], int(os.environ.get("RNNJAX_MUTATIONS", seeds[1]))
-    path = tmp_path / name
-    for good in GOOD[name][0]:
+    first, last = (int(os.environ.get("RNNJAX_SEED", 0)) + at for at in (first, last))
+    path, (whole, reader) = tmp_path / name, (GOOD | ALSO)[name]
+    for good in whole:
         path.write_bytes(good)
-        GOOD[name][1](path)  # without harm it reads
+        reader(path)  # without harm it reads
     for seed in range(first, last):
         path.write_bytes(harmed(name, seed))
         try:
-            with contextlib.suppress(DataError, BadInput):
-                GOOD[name][1](path)
+            with contextlib.suppress(DataError, BadInput, Damaged):
+                reader(path)
         except Exception as error:
             raise AssertionError(f"mutation {seed} of {name}: {type(error).__name__}: {error}") from error
 
@@ -137,6 +163,10 @@ def test_mutations(name, seeds, tmp_path):
         ({"settings": {"hidden": "8"}}, "hidden is '8'"),
         ({"settings": {"layers": 10**9}}, "layers is 1000000000"),
         ({"settings": {}, "memory": {"symbols": "aa"}}, "symbols is 'aa'"),
+        (
+            {"settings": {"hidden": 8, "depth": 3}, "versions": {"rnnjax": "9.1"}},
+            f"rnnjax {rnnjax.__version__} knows no setting 'depth'; rnnjax '9.1' wrote it",
+        ),
         ({"settings": {}, "memory": {"inputs": 2}}, "'columns'"),
     ],
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +20,7 @@ from train import problem
 
 from rnnjax.lock import Busy, Lock
 from rnnjax.train import Checkpoints, Damaged
+from rnnjax.train.checkpoint import OtherFormat
 from rnnjax.train.digest import damage
 
 LIKE = {"params": {"w": np.arange(40.0, dtype="float32"), "b": np.ones((3, 2), "float32")}, "n": np.int32(3)}
@@ -114,6 +117,48 @@ def test_no_checkpoint_is_whole(written, tmp_path):
     checkpoints.close()
 
 
+def test_a_checkpoint_of_a_later_version(tmp_path, monkeypatch):
+    """Whole, but to be read otherwise: a sentence, whatever its arrays."""
+    monkeypatch.setattr("rnnjax.train.checkpoint.FORMAT", 2)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, {"other": np.ones(3)}, {"at": 1})
+    monkeypatch.undo()
+    with pytest.raises(
+        OtherFormat, match="step 1 in .* is of format 2, and this version of rnnjax reads format 1; use"
+    ):
+        checkpoints.restore(LIKE)
+    checkpoints.close()
+
+
+def test_a_clock_that_goes_backwards(tmp_path, monkeypatch):
+    """And files dated in years to come: which is the newest its step says."""
+    checkpoints, clock = Checkpoints(tmp_path, keep=2), iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    monkeypatch.setattr(time, "time_ns", lambda: next(clock) * 10**9)
+    for step in (1, 2, 3):
+        checkpoints.save(step, tree(step), {"at": step})
+        for path in (tmp_path / str(step)).rglob("*"):
+            os.utime(path, (4e9 / step, 4e9 / step))
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert sorted(os.listdir(tmp_path)) == ["2", "3"] and checkpoints.restore(LIKE)[1] == {"at": 3}
+    checkpoints.close()
+
+
+def test_what_else_lies_beside_checkpoints(written, tmp_path):
+    """Copies and notes of the user: not read, and not removed."""
+    shutil.copytree(written, tmp_path / "run")
+    for name in ("3 (copy)", "old", "²", "04x"):
+        shutil.copytree(written / "1", tmp_path / "run" / name)
+    (tmp_path / "run" / "9").write_text("a note")
+    checkpoints = Checkpoints(tmp_path / "run")
+    checkpoints.tidy()
+    assert checkpoints.restore(LIKE)[1] == {"at": 2}
+    checkpoints.save(3, tree(3), {})
+    checkpoints.close()
+    assert sorted(os.listdir(tmp_path / "run")) == sorted(["2", "3", "3 (copy)", "old", "²", "04x", "9"])
+
+
 def test_a_run_goes_on_from_the_checkpoint_before(tmp_path):
     """Bit for bit what it would have been; the damaged one is written anew."""
     whole = problem.fit(out=tmp_path / "whole")
@@ -169,6 +214,18 @@ def test_one_run_at_a_time_in_a_folder(tmp_path):
     with Lock(tmp_path), Lock(tmp_path):  # and again by the same process
         assert (tmp_path / ".lock").read_text() == str(os.getpid())
     assert os.listdir(tmp_path) == []
+
+
+def test_another_container_whose_process_has_the_same_number(tmp_path):
+    """On one disk: each is process 1 to itself, say, and the kernel alone knows that they are two."""
+    with (tmp_path / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        other.write(str(os.getpid()))
+        other.flush()
+        with pytest.raises(Busy, match=f"being written by another run .process {os.getpid()}."):
+            Lock(tmp_path).__enter__()
+    with Lock(tmp_path), Lock(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("background", [False, True])
