@@ -1,6 +1,6 @@
 """Fifty kills at random moments, on one process and on two: nothing is lost, bit for bit.
 
-RNNJAX_KILLS says how many (default 50); `tests/cli/killed.py` does it.
+RNNJAX_KILLS says how many (default 50), RNNJAX_SEED which; `tests/cli/killed.py` does it.
 """
 
 import json
@@ -18,6 +18,7 @@ import pytest
 def test_killed_and_gone_on_with(processes, tmp_path):
     kills = int(os.environ.get("RNNJAX_KILLS", "50"))
     argv = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), str(processes), str(kills)]
+    argv.append(os.environ.get("RNNJAX_SEED", "0"))
     done = subprocess.run(argv, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])

@@ -124,30 +124,62 @@ def test_the_terminal_is_closed(flags, tmp_path):
     assert not left_behind(tmp_path)
 
 
+COMMANDS = ["train", "sample", "eval", "forecast", "predict", "bench", "export", "tasks"]
+ENDLESS = ("train", "bench")  # or nearly so; the others end by themselves, perhaps before the signal
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """The folder of runs on a text, on a table to forecast and on one of labelled sequences; and the arguments of each command."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "cat.txt").write_text(TEXT)
+    (folder / "sales.csv").write_text("day,y\n" + "".join(f"{i},{i % 7}\n" for i in range(80)))
+    (folder / "moods.csv").write_text("said,mood\n" + "".join(f"so good {i},up\nso bad {i},down\n" for i in range(20)))
+    few = ["--hidden", "4", "--batch", "4", "--steps", "10", "--validate-every", "5"]
+    kinds = {"text": ["cat.txt", "--time", "8"], "table": ["sales.csv", "--horizon", "2"]}
+    kinds |= {"moods": ["moods.csv", "--text", "said", "--label", "mood"]}
+    for name, flags in kinds.items():
+        argv = ["train", *few, "--out", name, "--data", *flags]
+        subprocess.run([sys.executable, "-m", "rnnjax", *argv], cwd=folder, check=True, capture_output=True)
+    argv = {"sample": ["text", "--length", "2000"], "eval": ["text"], "export": ["text", "--to", "stablehlo"]}
+    argv |= {"forecast": ["table"], "predict": ["moods", "moods.csv"], "bench": [], "tasks": []}
+    return folder, argv | {"train": ["--data", "cat.txt", "--out", "new", *SMALL, "--overwrite"]}
+
+
+def life(command, argv, folder):
+    """Seconds that it takes, or until it has done what comes again and again."""
+    began, process = time.monotonic(), start(command, *argv, cwd=folder)
+    if command == "train":
+        trained(folder / "new")
+    elif command == "bench":
+        process.stdout.readline()
+    if command in ENDLESS:
+        process.kill()
+    process.communicate()
+    return (1.5 if command in ENDLESS else 1.0) * (time.monotonic() - began)
+
+
 @pytest.mark.long
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("command", ["train", "sample", "eval", "bench", "export", "tasks"])
-def test_at_twenty_moments(command, times, flags, tmp_path):
-    """Random ones from start to end, RNNJAX_MOMENTS of them: nothing but one line, and the status."""
-    out = tmp_path / "run"
-    ends = command in ("sample", "eval", "export", "tasks")  # by itself, perhaps before the signal
-    if ends and command != "tasks":
-        subprocess.run(
-            [sys.executable, "-m", "rnnjax", "train", *flags, "--steps", "20"], check=True, capture_output=True
-        )
-    argv = {"train": flags + ["--overwrite"], "sample": [str(out), "--length", "2000"], "eval": [str(out)], "bench": []}
-    argv |= {"export": [str(out), "--to", "stablehlo"], "tasks": []}
-    pick = random.Random(times)
-    for _ in range(int(os.environ.get("RNNJAX_MOMENTS", "2"))):
-        process, which = start(command, *argv[command]), pick.choice(list(SAYS))
-        time.sleep(pick.uniform(0.15, 6.0))  # before 0.1 s it is Python itself that starts
+@pytest.mark.parametrize("times", [pytest.param(1, id="once"), pytest.param(2, id="twice"), pytest.param(5, id="five")])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_at_twenty_moments(command, times, given):
+    """Random ones from start to end, RNNJAX_MOMENTS of them (2), by RNNJAX_SEED: nothing but one line, and the status."""
+    (folder, argv), pick = given, random.Random(f"{times} {os.environ.get('RNNJAX_SEED', 0)}")
+    whole, ended = life(command, argv[command], folder), 0
+    for number in range(int(os.environ.get("RNNJAX_MOMENTS", "2"))):
+        process, which = start(command, *argv[command], cwd=folder), pick.choice(list(SAYS))
+        after = pick.uniform(0.15, max(whole, 0.2))  # before 0.1 s it is Python itself that starts
+        time.sleep(after)
         send(process, which, times)
         said, errors = process.communicate()
-        assert process.returncode == 128 + which or (process.returncode == 0 and ends)
+        seen = (command, times, number, which, after, process.returncode, said[-300:], errors[-3000:])
+        assert process.returncode == 128 + which or (process.returncode == 0 and command not in ENDLESS), seen
         kept = "Interrupted after step" in said
-        assert errors == ("" if kept or process.returncode == 0 else f"rnnjax: {SAYS[which]}\n")
-        assert not left_behind(tmp_path)
+        assert errors == ("" if kept or process.returncode == 0 else f"rnnjax: {SAYS[which]}\n"), seen
+        assert not left_behind(folder), (seen, left_behind(folder))
+        ended += process.returncode == 0
+    print(command, times, f"{whole:.1f} s, {ended} had ended before")
 
 
 def test_a_script_of_the_user_is_not_the_command():
