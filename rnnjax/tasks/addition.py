@@ -20,7 +20,7 @@ END = 0
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
     digits, hidden = 3, setting.pick(256, small=8)
-    steps, batch = setting.length(2000, full=8000), setting.pick(128, small=8)
+    steps, batch = setting.length(4000, full=12000), setting.pick(128, small=8)
     asked = synthetic.sums(setting.seed, setting.pick(60000, full=200000, small=200), digits)
     data = {split: encode(sets.split_of(asked, split, lambda pair: pair[0]), digits) for split in sets.SPLITS}
     answers = {split: [bytes(row) for row in part["target"].T] for split, part in data.items()}

@@ -21,7 +21,7 @@ HOURS, TEST, VALID = 24, 84, 56  # days at the end: 12 weeks to test, 8 before t
 
 def make(series: str, setting: Setting) -> Problem:
     """The problem of one series, in the size that the setting asks for."""
-    hidden, steps = setting.pick(64, small=4), setting.pick(1500, full=8000, small=4)
+    hidden, steps = setting.pick(64, small=4), setting.length(1500, full=8000)
     data = hourly(series)
     known = calendar(np.append(data.dates, data.dates[-1:] + np.arange(1, HOURS + 1).astype("timedelta64[h]")), STEP)
     rows = read_rows(series, data.values[:, None], HOURS, known=known)

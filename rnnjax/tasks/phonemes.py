@@ -36,43 +36,16 @@ def make(setting: Setting) -> Problem:
     sources = [see(word) for word, _ in pairs]
     targets = [np.array([END, *(place[phone] for phone in said), END], np.int32) for _, said in pairs]
 
-    model = rj.seq2seq.EncoderDecoder(
-        rj.Bidirectional(rj.GRU(hidden // 2)),
-        rj.GRU(hidden),
-        None,
-        len(phones),
-        features=features,
-        attention="multiplicative",
-        input_feeding=True,
-    )
-    k_model, k_letters = jax.random.split(jax.random.key(setting.seed))
-    params = {
-        "letters": jax.random.normal(k_letters, (len(LETTERS), features)),
-        "threes": jnp.zeros((len(see.threes) + 1, features)),
-        "fives": jnp.zeros((len(see.fives) + 1, features)),
-        "model": model.init(k_model, jnp.zeros(features)),
-    }
-    views = ("letters", "threes", "fives")
-    vectors = lambda params, source: sum(params[name][source[..., i]] for i, name in enumerate(views))
+    speller = Speller(hidden, features, len(see.threes) + 1, len(see.fives) + 1, len(phones))
+    params = speller.init(jax.random.key(setting.seed))
+    write = jax.jit(speller.write)
 
     def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
-        """A quarter of the widest views is left out, as they will be of new words."""
-        (source, lengths), (target, count) = batch
-        kept = jax.random.bernoulli(key, 0.75, source.shape[:-1])
-        source = source.at[..., 2].set(jnp.where(kept, source[..., 2], 0))
-        logits = model(params["model"], vectors(params, source), target[:-1], source_lengths=lengths)
-        counts = jnp.arange(len(logits))[:, None] < count - 1
-        each = rj.losses.softmax_cross_entropy(logits, target[1:], mask=counts, smoothing=0.1)
-        return carry, rj.losses.over_time(each, counts)
-
-    @jax.jit
-    def write(params: Any, source: Any, lengths: Any) -> jax.Array:
-        step, start = model.decoder_step(params["model"], vectors(params, source), source_lengths=lengths)
-        begin = jnp.full(lengths.shape, END, jnp.int32)
-        return rj.seq2seq.beam(step, start, begin, end=END, length=SEARCHED, beams=4, length_penalty=0.6)[0][0]
+        source, target = batch
+        return carry, speller.nats(params, source, target, key)
 
     def speak(params: Any, words: list[str]) -> list[Said]:
-        """The pronunciation that a beam of four finds best."""
+        """A pronunciation of each word."""
         parts = [words[at : at + rows] for at in range(0, len(words), rows)]
         filled = [[see(word) for word in part + ["a"] * (rows - len(part))] for part in parts]
         written = [np.asarray(write(params, *pad(part, SEARCHED, cut=True))).T for part in filled]
@@ -110,6 +83,62 @@ def make(setting: Setting) -> Problem:
     floors = {"n-grams of aligned letters and phones": floor}
     optimizer = cosine(4e-3, steps)
     return Problem(params, loss, batches, score, floors, optimizer, steps, validations=4, noise=True, show=show)
+
+
+class Speller(NamedTuple):
+    """An encoder-decoder with attention that reads letters, each the sum of how it is seen (`Views`), and writes phones.
+
+    hidden H, features F; threes, fives, phones: how many there are of each.
+    """
+
+    hidden: int
+    features: int
+    threes: int
+    fives: int
+    phones: int
+
+    @property
+    def model(self) -> Any:
+        return rj.seq2seq.EncoderDecoder(
+            rj.Bidirectional(rj.GRU(self.hidden // 2)),
+            rj.GRU(self.hidden),
+            None,
+            self.phones,
+            features=self.features,
+            attention="multiplicative",
+            input_feeding=True,
+        )
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """``letters``, ``threes``, ``fives``: tables ``[N, F]``; ``model``."""
+        k_model, k_letters = jax.random.split(key)
+        return {
+            "letters": jax.random.normal(k_letters, (len(LETTERS), self.features)),
+            "threes": jnp.zeros((self.threes, self.features)),
+            "fives": jnp.zeros((self.fives, self.features)),
+            "model": self.model.init(k_model, jnp.zeros(self.features)),
+        }
+
+    def nats(self, params: Any, source: Any, target: Any, key: jax.Array) -> jax.Array:
+        """Nats a phone. A quarter of the widest views is left out, as they will be of new words."""
+        (seen, lengths), (phones, count) = source, target
+        kept = jax.random.bernoulli(key, 0.75, seen.shape[:-1])
+        seen = seen.at[..., 2].set(jnp.where(kept, seen[..., 2], 0))
+        logits = self.model(params["model"], vectors(params, seen), phones[:-1], source_lengths=lengths)
+        counts = jnp.arange(len(logits))[:, None] < count - 1
+        each = rj.losses.softmax_cross_entropy(logits, phones[1:], mask=counts, smoothing=0.1)
+        return rj.losses.over_time(each, counts)
+
+    def write(self, params: Any, seen: Any, lengths: Any) -> jax.Array:
+        """The phones ``[T, B]`` that a beam of four finds best."""
+        step, start = self.model.decoder_step(params["model"], vectors(params, seen), source_lengths=lengths)
+        begin = jnp.full(lengths.shape, END, jnp.int32)
+        return rj.seq2seq.beam(step, start, begin, end=END, length=SEARCHED, beams=4, length_penalty=0.6)[0][0]
+
+
+def vectors(params: Any, seen: jax.Array) -> jax.Array:
+    """``[T, B, 3] -> [T, B, F]``: the sum of the vectors of a letter's three views."""
+    return sum(params[name][seen[..., i]] for i, name in enumerate(("letters", "threes", "fives")))
 
 
 class Views(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,80 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax as rj
-from rnnjax.data import load, pad, sets
+from rnnjax.data import load, sets
+from rnnjax.tasks.chains import FOLDS, RESIDUES, STATES, Chain, chains_of, crops, folds, part, stacked
 from rnnjax.tasks.floors import logistic
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
-RESIDUES, STATES = "ACDEFGHIKLMNPQRSTVWY", "HEC"
 KINDS, MEMBERS = ("without CRF", "with CRF"), 2
 REACH = 17
-FOLDS = 5  # the set is small: each family is tested, by a network that learned from other families
-SHORTEST, SIDES = 15, (3, 5, 8)  # residues of a chain; residues on either side that a window holds
-
-
-class Chain(NamedTuple):
-    """A stretch of a protein whose structure is known. residues, states ``[t]``: places in `RESIDUES` and `STATES`."""
-
-    family: str
-    residues: np.ndarray
-    states: np.ndarray
+SIDES = (3, 5, 8)  # residues on either side that a window of the floors holds
 
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    hidden, steps = setting.pick(16, small=4), setting.length(150, full=600)
-    batch, time = setting.pick(24, small=4), setting.pick(64, small=16)
+    steps, batch, time = setting.length(150, full=600), setting.pick(24, small=4), setting.pick(64, small=16)
     chains = chains_of([protein for split in sets.SPLITS for protein in load("proteins", split)])
     rounds = [part(chains, test) for test in folds(chains)]
     held = {split: stacked([its[split] for its in rounds]) for split in ("valid", "test")}
-    layer = rj.Bidirectional(rj.GRU(hidden))
-
-    def start(key: jax.Array) -> Any:
-        """Params of one network: ``near`` ``[17 x 20, 3]``, ``output`` ``[2H + 1, 3]``, and what a CRF learns of neighbours and ends."""
-        chain = {"transitions": jnp.zeros((3, 3)), "start": jnp.zeros(3), "end": jnp.zeros(3)}
-        near, output = jnp.zeros((REACH * len(RESIDUES), 3)), jnp.zeros((2 * hidden + 1, 3))
-        return {"layer": layer.init(key, jnp.zeros(len(RESIDUES))), "near": near, "output": output, "chain": chain}
-
-    keys = jax.random.split(jax.random.key(setting.seed), (len(KINDS), FOLDS, MEMBERS))
-    params = {name: jax.vmap(jax.vmap(start))(key) for name, key in zip(KINDS, keys)}
-
-    def logits(params: Any, residues: jax.Array, lengths: jax.Array, key: Any = None) -> jax.Array:
-        """``[T, B, 3]`` of one network: what each residue within eight places says by itself, and what both readers do.
-
-        key: some residues are hidden, and some of what the readers say.
-        """
-        k_residue, k_said = (None, None) if key is None else jax.random.split(key)
-        xs = dropped(k_residue, 0.3, jax.nn.one_hot(residues, len(RESIDUES)), (*residues.shape, 1))
-        xs = jnp.where(inside(xs, lengths)[..., None], xs, 0.0)
-        _, ys = layer(params["layer"], xs, lengths=lengths)
-        read = dropped(k_said, 0.5, ys, ys.shape) @ params["output"][:-1] + params["output"][-1]
-        return read + near(xs) @ params["near"]
-
-    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
-        """Nats a residue, the mean over kinds, folds and members; each learns on its own."""
-
-        def one(name: str, params: Any, residues: Any, states: Any, lengths: Any, key: Any) -> jax.Array:
-            says = logits(params, residues, lengths, key)
-            return nats(name, params["chain"], says, states, lengths) / lengths.sum().astype(says.dtype)
-
-        alike = lambda name: jax.vmap(partial(one, name), in_axes=(0, None, None, None, 0))  # the members of a fold
-        keys = jax.random.split(key, (len(KINDS), FOLDS, MEMBERS))
-        each = [jax.vmap(alike(name))(params[name], *batch, key) for name, key in zip(KINDS, keys)]
-        return carry, jnp.stack(each).mean()
-
-    @jax.jit
-    def judge(params: Any, held: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
-        """Of each kind nats a residue, and the share of residues that is right; the members' scores are averaged."""
-
-        def one(name: str, params: Any, residues: Any, states: Any, lengths: Any) -> tuple[jax.Array, jax.Array]:
-            says = jax.vmap(logits, in_axes=(0, None, None))(params, residues, lengths).mean(0)
-            chain = jax.tree.map(lambda each: each.mean(0), params["chain"])
-            right = best(name, chain, says, lengths) == states
-            return nats(name, chain, says, states, lengths), (right & inside(says, lengths)).sum()
-
-        residues = held[2].sum()
-        sums = {name: jax.vmap(partial(one, name))(params[name], *held) for name in KINDS}
-        return jax.tree.map(lambda each: each.sum().astype(jnp.float32) / residues.astype(jnp.float32), sums)
+    reader = Reader(setting.pick(16, small=4))
+    judge = jax.jit(partial(judged, reader))
 
     def score(params: Any, split: str) -> Score:
         """Which of the two counts is chosen on valid."""
@@ -94,6 +37,9 @@ def make(setting: Setting) -> Problem:
         shares = {name: float(share) for name, (_, share) in found.items()}
         return Score(shares[chosen], shares, loss=float(sum(nats for nats, _ in found.values())))
 
+    keys = jax.random.split(jax.random.key(setting.seed), (len(KINDS), FOLDS, MEMBERS))
+    params = {name: jax.vmap(jax.vmap(reader.init))(key) for name, key in zip(KINDS, keys)}
+    loss = lambda params, carry, batch, key: (carry, learned(reader, params, batch, key))
     batches = lambda step: crops(rounds, np.random.default_rng([setting.seed, step]), batch, time)
     floors = {
         "most frequent state": lambda: over_folds(rounds, lambda its: most_frequent(its["train"], its["test"])),
@@ -103,10 +49,63 @@ def make(setting: Setting) -> Problem:
     return Problem(params, loss, batches, score, floors, cosine(5e-3, steps, weight_decay=1.0), steps, noise=True)
 
 
-def near(xs: jax.Array) -> jax.Array:
-    """``[T, B, I] -> [T, B, REACH I]``: each step with those round it, zeros beyond the ends."""
-    wide = jnp.pad(xs, [(REACH // 2, REACH // 2), (0, 0), (0, 0)])
-    return jnp.concatenate([wide[m : m + len(xs)] for m in range(REACH)], -1)
+class Reader(NamedTuple):
+    """One network: what each residue within eight places says by itself, and what a GRU of ``hidden`` H in both directions does."""
+
+    hidden: int
+
+    @property
+    def layer(self) -> Any:
+        return rj.Bidirectional(rj.GRU(self.hidden))
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """``near`` ``[17 x 20, 3]``, ``output`` ``[2H + 1, 3]``, and what a CRF learns of neighbours and ends."""
+        chain = {"transitions": jnp.zeros((3, 3)), "start": jnp.zeros(3), "end": jnp.zeros(3)}
+        near, output = jnp.zeros((REACH * len(RESIDUES), 3)), jnp.zeros((2 * self.hidden + 1, 3))
+        layer = self.layer.init(key, jnp.zeros(len(RESIDUES)))
+        return {"layer": layer, "near": near, "output": output, "chain": chain}
+
+    def __call__(self, params: Any, residues: jax.Array, lengths: jax.Array, key: Any = None) -> jax.Array:
+        """Logits ``[T, B, 3]``. With a key some residues are hidden, and some of what the GRU says."""
+        k_residue, k_said = (None, None) if key is None else jax.random.split(key)
+        xs = dropped(k_residue, 0.3, jax.nn.one_hot(residues, len(RESIDUES)), (*residues.shape, 1))
+        xs = jnp.where(inside(xs, lengths)[..., None], xs, 0.0)
+        _, ys = self.layer(params["layer"], xs, lengths=lengths)
+        read = dropped(k_said, 0.5, ys, ys.shape) @ params["output"][:-1] + params["output"][-1]
+        return read + near(xs, params["near"])
+
+
+def learned(reader: Reader, params: Any, batch: Any, key: jax.Array) -> jax.Array:
+    """Nats a residue, the mean over kinds, folds and members; each learns on its own."""
+
+    def one(name: str, params: Any, residues: Any, states: Any, lengths: Any, key: Any) -> jax.Array:
+        says = reader(params, residues, lengths, key)
+        return nats(name, params["chain"], says, states, lengths) / lengths.sum().astype(says.dtype)
+
+    alike = lambda name: jax.vmap(partial(one, name), in_axes=(0, None, None, None, 0))  # the members of a fold
+    keys = jax.random.split(key, (len(KINDS), FOLDS, MEMBERS))
+    return jnp.stack([jax.vmap(alike(name))(params[name], *batch, key) for name, key in zip(KINDS, keys)]).mean()
+
+
+def judged(reader: Reader, params: Any, held: Any) -> dict[str, tuple[jax.Array, jax.Array]]:
+    """Of each kind nats a residue, and the share of residues that is right; the members' scores are averaged."""
+
+    def one(name: str, params: Any, residues: Any, states: Any, lengths: Any) -> tuple[jax.Array, jax.Array]:
+        says = jax.vmap(reader, in_axes=(0, None, None))(params, residues, lengths).mean(0)
+        chain = jax.tree.map(lambda each: each.mean(0), params["chain"])
+        right = best(name, chain, says, lengths) == states
+        return nats(name, chain, says, states, lengths), (right & inside(says, lengths)).sum()
+
+    residues = held[2].sum()
+    sums = {name: jax.vmap(partial(one, name))(params[name], *held) for name in KINDS}
+    return jax.tree.map(lambda each: each.sum().astype(jnp.float32) / residues.astype(jnp.float32), sums)
+
+
+def near(xs: jax.Array, weights: jax.Array) -> jax.Array:
+    """``[T, B, I] -> [T, B, K]``: what those round each step say of it, ``sum_m xs[t + m - REACH // 2] W_m``, W ``[REACH I, K]``."""
+    each = jnp.einsum("tbi,mik->mtbk", xs, weights.reshape(REACH, xs.shape[-1], -1))
+    wide = jnp.pad(each, [(0, 0), (REACH // 2, REACH // 2), (0, 0), (0, 0)])
+    return sum(wide[m, m : m + len(xs)] for m in range(REACH))
 
 
 def inside(says: jax.Array, lengths: jax.Array) -> jax.Array:
@@ -129,64 +128,6 @@ def best(name: str, chain: Any, says: jax.Array, lengths: jax.Array) -> jax.Arra
 def dropped(key: Any, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """x, or with a key x under dropout; ``shape`` says what is dropped together."""
     return x if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), 0.0)
-
-
-# -- the data ----------------------------------------------------------------------------------------------------------
-
-
-def chains_of(proteins: list[Any]) -> list[Chain]:
-    """The stretches of proteins whose structure is known, longest families first."""
-    found = []
-    for protein in proteins:
-        for seen in re.finditer(f"[{STATES}]{{{SHORTEST},}}", protein.states):
-            letters = protein.residues[slice(*seen.span())]
-            code = lambda text, letters: np.array([letters.index(letter) for letter in text], np.int32)
-            found.append(Chain(protein.family, code(letters, RESIDUES), code(seen[0], STATES)))
-    return found
-
-
-def folds(chains: list[Chain]) -> list[set[str]]:
-    """`FOLDS` sets of families with about as many residues each: the largest family left goes to the smallest set."""
-    sizes: dict[str, int] = {}
-    for chain in chains:
-        sizes[chain.family] = sizes.get(chain.family, 0) + len(chain.states)
-    found: list[set[str]] = [set() for _ in range(FOLDS)]
-    for family in sorted(sizes, key=lambda family: (-sizes[family], family)):
-        min(found, key=lambda fold: sum(sizes[name] for name in fold)).add(family)
-    return found
-
-
-def part(chains: list[Chain], test: set[str]) -> dict[str, list[Chain]]:
-    """train, valid and test where these families are tested: the next fold is valid."""
-    every = folds(chains)
-    valid = every[(every.index(test) + 1) % FOLDS]
-    which = lambda chain: "test" if chain.family in test else "valid" if chain.family in valid else "train"
-    return {split: [chain for chain in chains if which(chain) == split] for split in sets.SPLITS}
-
-
-def stacked(groups: list[list[Chain]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """residues, states ``[F, T, B]``, lengths ``[F, B]``: F groups of chains, padded by chains of length 0."""
-    time = max(len(chain.states) for group in groups for chain in group)
-    width = max(map(len, groups))
-    filled = [[*group, *[EMPTY] * (width - len(group))] for group in groups]
-    padded = [[pad([chain[i] for chain in group], time) for group in filled] for i in (1, 2)]
-    residues, states = (np.stack([array for array, _ in column]) for column in padded)
-    return residues, states, np.stack([lengths for _, lengths in padded[0]])
-
-
-EMPTY = Chain("", np.zeros(0, np.int32), np.zeros(0, np.int32))
-
-
-def crops(rounds: list[Any], rng: np.random.Generator, batch: int, time: int) -> Any:
-    """For each fold ``batch`` stretches of its training chains, long chains more often."""
-    groups = []
-    for its in rounds:
-        lengths = np.array([len(chain.states) for chain in its["train"]])
-        chosen = rng.choice(len(lengths), batch, p=lengths / lengths.sum())
-        starts = [int(rng.random() * max(1, lengths[i] - time + 1)) for i in chosen]
-        cut = lambda chain, at: Chain("", chain.residues[at : at + time], chain.states[at : at + time])
-        groups.append([cut(its["train"][i], at) for i, at in zip(chosen, starts)])
-    return stacked(groups)
 
 
 # -- without recurrence ------------------------------------------------------------------------------------------------

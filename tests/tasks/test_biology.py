@@ -97,6 +97,16 @@ def test_folds_and_crops():
             assert len(set(piece.tolist())) == 1 and n == min(25, learned[int(piece[0])])
 
 
+def test_what_those_round_a_residue_say_by_a_loop():
+    rng = np.random.default_rng(0)
+    xs, weights = rng.normal(size=(20, 2, 4)), rng.normal(size=(structure.REACH, 4, 3))
+    side = structure.REACH // 2
+    at = lambda t: xs[t] if 0 <= t < 20 else np.zeros((2, 4))
+    want = [sum(at(t + m - side) @ weights[m] for m in range(structure.REACH)) for t in range(20)]
+    found = structure.near(xs.astype(np.float32), weights.reshape(-1, 3).astype(np.float32))
+    np.testing.assert_allclose(found, want, atol=1e-4)
+
+
 def test_letters_as_numbers():
     np.testing.assert_allclose(splice.shares("ANDR").sum(1), 1)
     assert splice.shares("N")[0].tolist() == [0.25] * 4 and splice.shares("G")[0].tolist() == [0, 0, 1, 0]
