@@ -17,26 +17,30 @@ from rnnjax.tasks.digits import digits
 from rnnjax.tasks.floors import majority
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
-FRAMES, SIZE = 8, 24
+FRAMES, SIZE, SMALL, EDGE = 8, 24, 12, 4
+PLACES = (SIZE + 2 * EDGE) // 4  # on a side
 MOVES = ("left", "right", "up", "down", "still")
+SHARP = 8.0  # what is seen is made this much larger: a few places of many tell, and attention is to find them soon
 END, LONGEST = 0, 10  # END starts a caption too, and is said after it
 WORDS = ("<end>", ",", "a", *synthetic.NUMBERS, "moves", "stands", *MOVES)
 
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    steps, batch = setting.length(300, full=8000), setting.pick(32, small=4)
+    steps, batch = setting.length(3300, full=12000), setting.pick(32, small=4)
+    alone = steps // 3
     pictures = {split: digits(split) for split in sets.SPLITS}
     count = {
         "train": setting.pick(2000, small=40),
         "valid": setting.pick(300, small=20),
         "test": setting.pick(1000, small=20),
     }
-    film = lambda split, seed, count: told(
-        synthetic.films(*pictures[split], seed, count, FRAMES, size=SIZE, count=2, moves=MOVES)
-    )
-    held = {split: film(split, [setting.seed, place], count[split]) for place, split in enumerate(sets.SPLITS)}
-    teller = Teller(setting.pick(16, small=2), setting.pick(48, small=4), setting.pick(64, small=4))
+
+    def film(split: str, seed: Any, films: int, digits: int, size: int) -> Any:
+        return told(synthetic.films(*pictures[split], seed, films, FRAMES, size=size, count=digits, moves=MOVES))
+
+    held = {split: film(split, [setting.seed, n], count[split], 2, SIZE) for n, split in enumerate(sets.SPLITS)}
+    teller = Teller(setting.pick(16, small=2), setting.pick(32, small=4), setting.pick(64, small=4))
     params = teller.init(jax.random.key(setting.seed))
 
     def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
@@ -60,16 +64,41 @@ def make(setting: Setting) -> Problem:
         frames, words = (array[:, :6] for array in held["valid"])
         return "\n".join(f"{s}   ({r})" for s, r in zip(sentences(say(params, frames)), sentences(words)))
 
-    batches = lambda step: film("train", [setting.seed, len(sets.SPLITS), step], batch)
+    def batches(step: int) -> Any:
+        """One digit on a small field at first, where steps are quick, and only then two."""
+        digits, size = (1, SMALL) if step < alone else (2, SIZE)
+        return film("train", [setting.seed, len(sets.SPLITS), step], batch, digits, size)
+
     floors = {"most frequent caption": lambda: majority(*(sentences(held[split][1]) for split in ("train", "test")))}
-    return Problem(params, loss, batches, score, floors, cosine(3e-3, steps), steps, show=show)
+    return Problem(params, loss, batches, score, floors, cosine(5e-3, steps), steps, show=show)
+
+
+@rj.cell
+class Place:
+    """A cell that remembers nothing, so that each place is read on its own: ``y = relu(x W + b)``."""
+
+    features: int
+
+    def init(self, key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        """``input`` W ``[I, H]`` and ``bias`` b ``[H]``."""
+        return {"input": normal(key, x.shape[-1], self.features), "bias": jnp.zeros(self.features)}
+
+    def initial_carry(self, params: Any, x: Any) -> tuple[()]:
+        """Nothing."""
+        return ()
+
+    def __call__(self, params: Any, carry: Any, x: jax.Array, key: Any = None) -> tuple[tuple[()], jax.Array]:
+        """One place ``[*B, I]``."""
+        return (), jax.nn.relu(x @ params["input"] + params["bias"])
 
 
 class Teller(NamedTuple):
-    """Each frame by a convolution; a ConvGRU over the frames; its last state, place by place, is what a decoder attends to.
+    """Two convolutions of each frame and the one before; a ConvGRU over the frames; its last state, place by place, is what a decoder
+    attends to.
 
-    The places are read by a GRU in both directions, so that each knows where it is (Xu et al. 2015, arXiv:1502.03044, on films).
-    edges E, hidden H, words W: features of the convolution, of a place, of the decoder.
+    The field has no borders, so its edges are laid out once more on the other side: a digit that crosses one is whole somewhere. As
+    Xu et al. 2015, arXiv:1502.03044, say what is in a picture; here of films.
+    edges E, hidden H, words W: features of the first convolution, of a place, of the decoder.
     """
 
     edges: int
@@ -78,28 +107,33 @@ class Teller(NamedTuple):
 
     @property
     def watch(self) -> Any:
-        return rj.ConvGRU(self.hidden, kernel=3, strides=2)
+        return rj.ConvGRU(self.hidden, kernel=3)
 
     @property
     def speak(self) -> Any:
-        reader = rj.Bidirectional(rj.GRU(self.words // 2))
-        return rj.seq2seq.EncoderDecoder(reader, rj.GRU(self.words), None, len(WORDS), features=32)
+        return rj.seq2seq.EncoderDecoder(Place(self.words), rj.GRU(self.words), None, len(WORDS), features=32)
 
     def init(self, key: jax.Array) -> dict[str, Any]:
-        """``edges`` ``[5, 5, 1, E]``, ``watch`` of the ConvGRU, ``speak`` of the encoder-decoder."""
-        k_edges, k_watch, k_speak = jax.random.split(key, 3)
+        """``edges`` ``[5, 5, 2, E]`` and ``shapes`` ``[5, 5, E, H]``, ``watch`` of the ConvGRU, ``speak`` of the encoder-decoder."""
+        k_edges, k_shapes, k_watch, k_speak = jax.random.split(key, 4)
         return {
-            "edges": 0.4 * jax.random.normal(k_edges, (5, 5, 1, self.edges)),
+            "edges": 2 * normal(k_edges, 5, 5, 2, self.edges),
             "edges_bias": jnp.zeros(self.edges),
-            "watch": self.watch.init(k_watch, jnp.zeros((SIZE // 2, SIZE // 2, self.edges))),
+            "shapes": normal(k_shapes, 5, 5, self.edges, self.hidden),
+            "shapes_bias": jnp.zeros(self.hidden),
+            "watch": self.watch.init(k_watch, jnp.zeros((PLACES, PLACES, self.hidden))),
             "speak": self.speak.init(k_speak, jnp.zeros(self.hidden)),
         }
 
     def places(self, params: Any, frames: jax.Array) -> jax.Array:
-        """What was seen at each place, ``[36, B, H]``, of frames ``[T, B, size, size]``."""
-        seen = jax.nn.relu(convolve(frames[..., None], params["edges"], (2, 2)) + params["edges_bias"])
-        last, _ = rj.unroll(self.watch, params["watch"], seen)
-        return jnp.moveaxis(last.reshape(last.shape[0], -1, self.hidden), 0, 1)
+        """What was seen at each place, ``[S, B, H]``, of frames ``[T, B, size, size]``; S is 64 where size is 24."""
+        around = jnp.pad(frames, [(0, 0), (0, 0), (EDGE, EDGE), (EDGE, EDGE)], mode="wrap")
+        seen = jnp.stack([around, jnp.concatenate([around[:1], around[:-1]])], -1)
+        for name in ("edges", "shapes"):
+            seen = jax.nn.relu(convolve(seen, params[name], (2, 2)) + params[f"{name}_bias"])
+        # written out frame by frame: on a CPU gradients of convolutions inside a loop take four times as long
+        last, _ = rj.unroll(self.watch, params["watch"], seen, method="loop")
+        return SHARP * jnp.moveaxis(last.reshape(last.shape[0], -1, self.hidden), 0, 1)
 
     def nats(self, params: Any, frames: jax.Array, words: jax.Array) -> jax.Array:
         """``-log p`` of each word ``[T, B]``, given those before; 0 after the first end."""
@@ -115,10 +149,17 @@ class Teller(NamedTuple):
         return rj.seq2seq.greedy(step, carry, start, end=END, length=LONGEST)[0]
 
     def looks(self, params: Any, frames: jax.Array, words: jax.Array) -> jax.Array:
-        """Where the decoder looks when it says each word, ``[T, B, 6, 6]``."""
+        """Where the decoder looks when it says each word, ``[T, B, 6, 6]``; the edge is added to where it was taken from."""
         given = jnp.concatenate([jnp.full_like(words[:1], END), words[:-1]])
         weights = self.speak.alignment(params["speak"], self.places(params, frames), given)
-        return weights.reshape(*weights.shape[:-1], SIZE // 4, SIZE // 4)
+        weights = weights.reshape(*weights.shape[:-1], PLACES, PLACES)
+        home = jax.nn.one_hot((jnp.arange(PLACES) - EDGE // 4) % (SIZE // 4), SIZE // 4)
+        return jnp.einsum("...ij,iy,jx->...yx", weights, home, home)
+
+
+def normal(key: jax.Array, *shape: int) -> jax.Array:
+    """A start of weights before a relu (He et al. 2015): the last axis is the output's."""
+    return jax.random.normal(key, shape) * math.sqrt(2 / math.prod(shape[:-1]))
 
 
 def told(films: synthetic.Films) -> tuple[np.ndarray, np.ndarray]:
