@@ -16,6 +16,7 @@ import pytest
 
 from rnnjax.cli import distributed, main, memory, roll_call
 from rnnjax.cli.errors import BadInput
+from rnnjax.cli.settings import Settings
 
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
 SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--validate-every", "20", "--patience", "9999"]
@@ -143,6 +144,27 @@ def test_every_process_reads_its_own_rows(monkeypatch):
     monkeypatch.setattr(distributed.jax, "process_index", lambda: 1)
     got = distributed.own_rows(batches, {"window": 1, "fresh": 0})(5)
     assert got["window"].tolist() == [[7, 8], [13, 14]] and got["fresh"].tolist() == [2, 3]
+
+
+def test_a_batch_that_the_devices_do_not_divide(monkeypatch):
+    monkeypatch.setattr(distributed.jax, "devices", lambda: [None] * 3)
+    with pytest.raises(
+        BadInput, match="--batch 4 is not divided by the 3 devices of 1 processes; give a multiple of 3"
+    ):
+        distributed.devices(Settings(batch=4))
+    with pytest.raises(BadInput, match="several processes train on texts, and on tables one row ahead"):
+        distributed.devices(Settings(data="a.csv", horizon=3))
+
+
+def test_a_fault_of_one_process_is_told_by_all(monkeypatch):
+    """Each by its own name for it; who is fine stops too."""
+    for first, sentence in ((True, "the disk is gone"), (False, "process 1: the disk is gone")):
+        monkeypatch.setattr(distributed.hosts, "texts", lambda text: ["", "the disk is gone"])
+        monkeypatch.setattr(distributed.hosts, "first", lambda: first)
+        with pytest.raises(BadInput, match=f"^{sentence}$"):
+            distributed.agreed(lambda: 5)
+    monkeypatch.setattr(distributed.hosts, "texts", lambda text: ["", ""])
+    assert distributed.agreed(lambda: 5) == 5
 
 
 def test_the_fastest_that_fits():

@@ -4,6 +4,7 @@ import ast
 import contextlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -88,6 +89,27 @@ def trained(tmp_path_factory):
     (folder / "cat.txt").write_text(TEXT)
     assert main(["train", "--data", str(folder / "cat.txt"), "--out", str(folder / "run"), *SMALL]) == 0
     return folder / "run"
+
+
+@pytest.mark.slow
+def test_what_reads_a_run_reads_no_damaged_checkpoint(trained, tmp_path, capsys):
+    """The one before, with a warning that names the file; none, with a sentence, where none is whole."""
+    commands = [["eval"], ["sample", "--length", "3"], ["export", "--to", "stablehlo"]]
+    for run, steps in (("one", ["20"]), ("both", ["10", "20"])):
+        shutil.copytree(trained, tmp_path / run)
+        for step in steps:
+            largest = max(
+                (tmp_path / run / "checkpoints" / step).rglob("*"),
+                key=lambda path: path.is_file() and path.stat().st_size,
+            )
+            largest.write_bytes(largest.read_bytes()[::-1])
+    for command, *flags in commands:
+        with pytest.warns(
+            RuntimeWarning, match=f"going on from step 10, as .*/20/.*/{largest.name} is not what was written"
+        ):
+            assert main([command, str(tmp_path / "one"), *flags]) == 0
+        assert "is whole" in fails(capsys, command, tmp_path / "both", *flags)
+    assert "is whole" in fails(capsys, "train", "--out", tmp_path / "both", "--resume", "--steps", "30")
 
 
 @pytest.mark.slow
