@@ -25,7 +25,7 @@ def place(environ: Mapping[str, str]) -> Place | None:
     """
     try:
         found = open_mpi(environ) if "OMPI_MCA_orte_hnp_uri" in environ else slurm(environ)
-    except (KeyError, ValueError, TypeError):
+    except (LookupError, ValueError, TypeError):
         return None
     port = environ.get("JAX_COORDINATOR_PORT")
     there = found.coordinator if port is None else f"{found.coordinator.rsplit(':', 1)[0]}:{port}"
@@ -43,6 +43,7 @@ def slurm(environ: Mapping[str, str]) -> Place:
 def open_mpi(environ: Mapping[str, str]) -> Place:
     """Of what mpirun started, before version 5, which tells no address: process 0 is where mpirun is."""
     uri = environ["OMPI_MCA_orte_hnp_uri"]
-    host = re.search(r"tcp://([^,:]+)", uri) or re.search(r"tcp6://\[([^,\]]+)", uri)
+    newer, *_ = re.findall(r"tcp6://\[([^,\]]+)", uri) or [None]
+    host = f"[{newer}]" if newer else re.findall(r"tcp://([^,:]+)", uri)[0]
     port = FIRST + int(uri.split(".")[0]) // PORTS % PORTS  # the low bits of a job's number are always zero
-    return Place(f"{host[1]}:{port}", int(environ["OMPI_COMM_WORLD_SIZE"]), int(environ["OMPI_COMM_WORLD_RANK"]))  # type: ignore[index]
+    return Place(f"{host}:{port}", int(environ["OMPI_COMM_WORLD_SIZE"]), int(environ["OMPI_COMM_WORLD_RANK"]))

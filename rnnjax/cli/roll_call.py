@@ -42,7 +42,7 @@ def roll_call(coordinator: str, processes: int, process: int) -> list[socket.soc
     host, port = coordinator.rsplit(":", 1)
     if process == 0:
         return called(int(port), processes)
-    return [answered(host, int(port), processes, process)]
+    return [answered(host.removeprefix("[").removesuffix("]"), int(port), processes, process)]
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def free_port():
         return free.getsockname()[1]
 
 
-def called(*who, patience=5.0):
+def called(*who, patience=5.0, host="127.0.0.1"):
     """What each of some processes, here threads, gets of a roll call: None, or the sentence."""
 
     def one(given):
@@ -67,7 +67,7 @@ def called(*who, patience=5.0):
         except BadInput as error:
             return str(error)
 
-    where = f"127.0.0.1:{free_port()}"
+    where = f"{host}:{free_port()}"
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(len(who)) as threads:
         patch.setattr(roll_call, "PATIENCE", patience)
         patch.setattr(roll_call, "GRACE", 2.0)
@@ -77,6 +77,11 @@ def called(*who, patience=5.0):
 def test_all_are_there():
     """In any order; process 0 may be the last."""
     assert called((1, 3, 0.0), (2, 3, 0.1), (0, 3, 0.2)) == [None] * 3
+
+
+def test_an_address_in_brackets():
+    host = "[::1]" if socket.has_dualstack_ipv6() else "[127.0.0.1]"
+    assert called((1, 2, 0.0), (0, 2, 0.0), host=host) == [None] * 2
 
 
 @pytest.mark.parametrize(
