@@ -252,6 +252,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_runtime_hears_first_that_process_0_has_died(tmp_path):
     """It aborts, and the sentence is the last word, with status 2, all the same."""
@@ -262,6 +263,49 @@ def test_the_runtime_hears_first_that_process_0_has_died(tmp_path):
     status, said = ended(processes)
     assert status == [-signal.SIGKILL, 2], said
     assert said[1][1].splitlines()[-1].startswith("rnnjax: another process of this run has gone"), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gone", [True, False])
+def test_an_abort_for_whatever_reason_ends_in_a_sentence(gone):
+    """By the thread that aborts, while the main one holds on to Python. Where nobody has gone it stays an abort."""
+    script = f"""
+import ctypes, socket, threading
+from rnnjax.cli import roll_call
+roll_call.GRACE = 0.2
+one, other = socket.socketpair()
+with roll_call.kept([one], 600.0):
+    {gone} and other.close()
+    threading.Thread(target=ctypes.CDLL(None).abort).start()
+    while True:
+        pass
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told = (2, roll_call.WHY) if gone else (-signal.SIGABRT, roll_call.SILENT)
+    assert (done.returncode, done.stderr) == (told[0], f"rnnjax: {told[1]}\n")
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize("silent", [0, 1])
+def test_a_host_that_falls_silent(silent, tmp_path):
+    """For some seconds: all go on. For longer: the other ends by itself, and this one when it is back."""
+    processes = begin(tmp_path, "--steps", "1000000")
+    while not list((tmp_path / "run").glob("checkpoints/*/sha256.txt")):
+        time.sleep(0.05)
+    for seconds in (8, 1):
+        processes[silent].send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        processes[silent].send_signal(signal.SIGCONT)
+        time.sleep(2)
+        assert [process.poll() for process in processes] == [None, None]
+    processes[silent].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    other = processes[1 - silent].communicate()[1].splitlines()[-1]
+    assert processes[1 - silent].returncode in (2, -signal.SIGABRT) and time.monotonic() - began < 300
+    processes[silent].send_signal(signal.SIGCONT)
+    this = processes[silent].communicate()[1].splitlines()[-1]
+    assert other.startswith("rnnjax: ") and this.startswith("rnnjax: "), (other, this)
 
 
 @pytest.mark.slow
