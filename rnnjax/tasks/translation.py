@@ -36,28 +36,10 @@ def make(setting: Setting) -> Problem:
     coded = [(english.encode(e), np.array([END, *spanish.encode(s), END], np.int32)) for e, s in data["train"]]
     coded = [(source, target) for source, target in coded if max(len(source), len(target) - 1) <= TIMES[-1]]
 
-    model = rj.seq2seq.EncoderDecoder(
-        rj.Bidirectional(rj.Skip(rj.Dropout(rj.GRU(hidden // 2), 0.3))),
-        rj.Dropout(rj.GRU(hidden), 0.3),
-        english.kinds,
-        spanish.kinds,
-        features=features,
-        attention="multiplicative",
-        tied=True,
-    )
+    model = translator(hidden, features, english.kinds, spanish.kinds)
     params = model.init(jax.random.key(setting.seed))
     # a piece begins as the mean of what it gives by model 1, so that from the start what is attended to is near what is to be written
     params["source_table"] = lexicon(coded, english.kinds, spanish.kinds) @ params["target_table"]
-
-    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
-        """A tenth of the pieces that the decoder is given are left out, so that it reads the source."""
-        (source, lengths), (target, count) = batch
-        k_given, k_model = jax.random.split(key)
-        given = jnp.where(jax.random.bernoulli(k_given, 0.9, target.shape), target, END)[:-1]
-        logits = model(params, source, given, source_lengths=lengths, key=k_model)
-        counts = jnp.arange(len(logits))[:, None] < count - 1
-        each = rj.losses.softmax_cross_entropy(logits, target[1:], mask=counts, smoothing=0.1)
-        return carry, rj.losses.over_time(each, counts)
 
     @jax.jit
     def write(params: Any, source: Any, lengths: Any) -> jax.Array:
@@ -100,9 +82,34 @@ def make(setting: Setting) -> Problem:
         "word for word by IBM model 1": lambda: floor(0.0),
         "without words that give less than half a word": lambda: floor(0.5),
     }
+    loss = lambda params, carry, batch, key: (carry, mean_nats(model, params, batch, key))
     return Problem(
         params, loss, batches, score, floors, cosine(4e-3, steps), steps, validations=5, noise=True, show=show
     )
+
+
+def translator(hidden: int, features: int, source_kinds: int, target_kinds: int) -> Any:
+    """GRUs under dropout: one reads in both directions, and hands on what it read beside what it says; one writes."""
+    return rj.seq2seq.EncoderDecoder(
+        rj.Bidirectional(rj.Skip(rj.Dropout(rj.GRU(hidden // 2), 0.3))),
+        rj.Dropout(rj.GRU(hidden), 0.3),
+        source_kinds,
+        target_kinds,
+        features=features,
+        attention="multiplicative",
+        tied=True,
+    )
+
+
+def mean_nats(model: Any, params: Any, batch: Any, key: Any) -> jax.Array:
+    """Nats a piece, smoothed; a tenth of the pieces that the decoder is given are left out, so that it reads the source."""
+    (source, lengths), (target, count) = batch
+    k_given, k_model = jax.random.split(key)
+    given = jnp.where(jax.random.bernoulli(k_given, 0.9, target.shape), target, END)[:-1]
+    logits = model(params, source, given, source_lengths=lengths, key=k_model)
+    counts = jnp.arange(len(logits))[:, None] < count - 1
+    each = rj.losses.softmax_cross_entropy(logits, target[1:], mask=counts, smoothing=0.1)
+    return rj.losses.over_time(each, counts)
 
 
 def verses() -> dict[str, list[Pair]]:

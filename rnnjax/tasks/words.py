@@ -11,7 +11,7 @@ import math
 import pydoc_data.topics
 import re
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,43 +57,14 @@ def make(setting: Setting) -> Problem:
     tokens, vocabulary = read(text[: int(setting.pick(1.0, small=0.02) * len(text))])
     symbols = len(vocabulary)
 
-    # dropped: recurrent weights, words, and units of the input, between layers and of the output, each held over a window
-    part = lambda: rj.VariationalDropout(rj.WeightDrop(rj.LSTM(hidden), 0.3), 0.2, carry_rate=0.0, input_rate=0.0)
-    cell = rj.Stack(*[part() for _ in range(layers)])
-    k_cell, k_table = jax.random.split(jax.random.key(setting.seed))
-    params = {
-        "table": 0.1 * jax.random.normal(k_table, (symbols, hidden)),  # of words read and, turned, of words said
-        "bias": jnp.zeros(symbols),
-        "cell": cell.init(k_cell, jax.ShapeDtypeStruct((batch, hidden), jnp.float32)),
-    }
-
-    def run(params: Any, carry: Any, window: Any, key: Any) -> tuple[Any, jax.Array, jax.Array]:
-        """(carry, outputs of the last layer, nats of each word)."""
-        table, keys = params["table"], (None, None, None) if key is None else jax.random.split(key, 3)
-        read = table if key is None else drop(keys[0], 0.05, jnp.ones((symbols, 1))) * table
-        xs = read[window[:-1]] * 10.0
-        if key is not None:
-            xs = xs * drop(keys[1], 0.3, jnp.ones(xs.shape[1:]))
-        carry, ys = rj.unroll(cell, params["cell"], xs, carry=carry, key=keys[2])
-        logits = ys @ table.T + params["bias"]
-        return carry, ys, rj.losses.softmax_cross_entropy(logits, window[1:])
-
-    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
-        """Small outputs, and outputs that change slowly, are liked better."""
-        window, fresh = batch
-        carry = jax.tree.map(lambda a: jnp.where(fresh[:, None], 0, a), carry)
-        carry, ys, nats = run(params, carry, window, key)
-        size = rj.losses.activation_regularization(ys).mean()
-        change = rj.losses.temporal_activation_regularization(ys).mean()
-        return carry, nats.mean() + 2.0 * size + 1.0 * change
-
-    measure = jax.jit(lambda params, carry, window: run(params, carry, window, None)[::2])
-    zeros = lambda rows: cell.initial_carry(params["cell"], jnp.zeros((rows, hidden)))
+    model = Reader(hidden, layers, symbols)
+    params = model.init(jax.random.key(setting.seed))
+    measure = jax.jit(lambda params, carry, window: model.run(params, carry, window)[::2])
 
     def score(params: Any, split: str) -> Score:
         """Perplexity of a split, each word predicted once, the carry handed on."""
-        rows, carry, total = setting.pick(4, small=2), None, 0.0
-        carry = zeros(rows)
+        rows = setting.pick(4, small=2)
+        carry, total = model.start(params, rows), 0.0
         for window, counts in held_out(tokens[split], 1, rows, setting.pick(256, small=8), warm_up=16):
             carry, each = measure(params, carry, window)
             total += float(np.asarray(each)[counts].sum())
@@ -105,31 +76,81 @@ def make(setting: Setting) -> Problem:
         return 2 ** bits["test"][int(np.argmin(bits["valid"]))]
 
     def show(params: Any) -> str:
-        step = lambda carry, token: step_of(params, carry, token)
-        start = jnp.full(1, vocabulary.index("\n"))
-        key = jax.random.key(setting.seed)
-        written, _ = rj.seq2seq.sample(step, zeros(1), start, key, end=-1, length=120, temperature=0.8)
+        written = model.write(params, vocabulary.index("\n"), 120, setting.seed)
         return " ".join(vocabulary[t] for t in np.asarray(written).ravel())
-
-    def step_of(params: Any, carry: Any, token: Any) -> tuple[Any, jax.Array]:
-        carry, y = cell(params["cell"], carry, params["table"][token] * 10.0)
-        return carry, y @ params["table"].T + params["bias"]
 
     window = windows(tokens["train"], batch, time, setting.seed)
     return Problem(
         params,
-        loss,
+        model.loss,
         lambda step: (window(step), window.fresh(step)),
         score,
         {f"Markov model of words, the best of orders 0 to {ORDER}": floor},
         cosine(4e-3, steps, weight_decay=1e-3),
         steps,
-        carry=zeros(batch),
+        carry=model.start(params, batch),
         clip=0.25,
         noise=True,
         average=0.99,
         show=show,
     )
+
+
+class Reader(NamedTuple):
+    """The AWD-LSTM: ``table`` ``[V, H]`` of words read and, turned, of words said; dropout wherever there is a key."""
+
+    hidden: int
+    layers: int
+    symbols: int
+
+    @property
+    def cell(self) -> Any:
+        """Recurrent weights are dropped, and units between layers and of the output, each held over a window."""
+        part = rj.VariationalDropout(rj.WeightDrop(rj.LSTM(self.hidden), 0.3), 0.2, carry_rate=0.0, input_rate=0.0)
+        return rj.Stack(*[part] * self.layers)
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """``table``, ``bias`` ``[V]`` of words said, ``cell``."""
+        k_cell, k_table = jax.random.split(key)
+        return {
+            "table": 0.1 * jax.random.normal(k_table, (self.symbols, self.hidden)),
+            "bias": jnp.zeros(self.symbols),
+            "cell": self.cell.init(k_cell, jax.ShapeDtypeStruct((self.hidden,), jnp.float32)),
+        }
+
+    def start(self, params: Any, rows: int) -> Any:
+        """The carry before anything is read."""
+        return self.cell.initial_carry(params["cell"], jnp.zeros((rows, self.hidden)))
+
+    def run(self, params: Any, carry: Any, window: Any, key: Any = None) -> tuple[Any, jax.Array, jax.Array]:
+        """(carry, outputs of the last layer, nats of each word); with a key words and units of the input are dropped too."""
+        table, keys = params["table"], (None, None, None) if key is None else jax.random.split(key, 3)
+        read = table if key is None else drop(keys[0], 0.05, jnp.ones((self.symbols, 1))) * table
+        xs = read[window[:-1]] * 10.0
+        if key is not None:
+            xs = xs * drop(keys[1], 0.3, jnp.ones(xs.shape[1:]))
+        carry, ys = rj.unroll(self.cell, params["cell"], xs, carry=carry, key=keys[2])
+        logits = ys @ table.T + params["bias"]
+        return carry, ys, rj.losses.softmax_cross_entropy(logits, window[1:])
+
+    def loss(self, params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
+        """Small outputs, and outputs that change slowly, are liked better."""
+        window, fresh = batch
+        carry = jax.tree.map(lambda a: jnp.where(fresh[:, None], 0, a), carry)
+        carry, ys, nats = self.run(params, carry, window, key)
+        size = rj.losses.activation_regularization(ys).mean()
+        change = rj.losses.temporal_activation_regularization(ys).mean()
+        return carry, nats.mean() + 2.0 * size + 1.0 * change
+
+    def write(self, params: Any, first: int, length: int, seed: int) -> jax.Array:
+        """Tokens that go on from ``first``, a little likelier ones than it thinks."""
+
+        def step(carry: Any, token: Any) -> tuple[Any, jax.Array]:
+            carry, y = self.cell(params["cell"], carry, params["table"][token] * 10.0)
+            return carry, y @ params["table"].T + params["bias"]
+
+        start, key = jnp.full(1, first), jax.random.key(seed)
+        return rj.seq2seq.sample(step, self.start(params, 1), start, key, end=-1, length=length, temperature=0.8)[0]
 
 
 RECIPE = Recipe(
