@@ -16,7 +16,7 @@ from rnnjax.cli.devices import Devices
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.kinds import count, natural
 from rnnjax.cli.launchers import Place, place
-from rnnjax.cli.roll_call import GRACE, PATIENCE, kept, roll_call
+from rnnjax.cli.roll_call import ALIKE, GRACE, PATIENCE, kept, roll_call
 from rnnjax.cli.settings import Settings
 from rnnjax.data import DataError
 from rnnjax.lock import Busy
@@ -83,7 +83,7 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
             with kept(lines, GRACE if hosts.first() else 0.0):  # with process 0 the runtime ends, and aborts the others
                 yield
                 hosts.together("done")  # process 0 measures and draws alone, maybe for longer than a shutdown waits
-        except BadInput:  # all have it
+        except ALIKE:
             jax.distributed.shutdown()
             raise
         jax.distributed.shutdown()

@@ -23,10 +23,12 @@ import jaxlib
 import rnnjax
 from rnnjax import _signals
 from rnnjax.cli.errors import BadInput
+from rnnjax.train.checkpoint import Damaged, OtherFormat, OtherShape
 
 PATIENCE = 60  # seconds that a process waits for the others
 GRACE = 3.0  # seconds in which what a process met may come to the others by other ways, in better words
 LINE = 4096  # bytes of a line, at most
+ALIKE = (BadInput, Damaged, OtherFormat, OtherShape, FloatingPointError)  # what all processes meet where one does
 SILENT = (
     "JAX's runtime has ended this process, in the words above; where another process of the run was silent for too long, start "
     "all of them again with --resume"
@@ -59,7 +61,7 @@ def kept(lines: list[socket.socket], grace: float) -> Iterator[None]:
         with _abort_told(gone):
             yield
         _farewell(lines)
-    except BadInput:  # all have it
+    except ALIKE:
         _farewell(lines)
         raise
     except Exception:

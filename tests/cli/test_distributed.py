@@ -17,6 +17,7 @@ import pytest
 from rnnjax.cli import distributed, main, memory, roll_call
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import Settings
+from rnnjax.train import Damaged
 
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
 SMALL = ["--hidden", "8", "--batch", "4", "--time", "8", "--validate-every", "20", "--patience", "9999"]
@@ -126,6 +127,18 @@ def test_what_jax_makes_of_a_death_is_told_as_one(monkeypatch):
         other.close()
         raise RuntimeError("Gloo AllReduce failed")
     assert left == [(2, roll_call.WHY)]
+
+
+@pytest.mark.parametrize("error", [BadInput, Damaged, FloatingPointError])
+def test_what_all_meet_alike_is_told_by_each_in_its_own_words(error, monkeypatch):
+    """Without a wait, and although the others end at that very moment."""
+    monkeypatch.setattr(roll_call._signals, "leave", lambda *how: pytest.fail(str(how)))
+    one, other = socket.socketpair()
+    with one, pytest.raises(error, match="no checkpoint is whole"), roll_call.kept([one], 5.0):
+        other.shutdown(socket.SHUT_WR)
+        raise error("no checkpoint is whole")
+    with other:
+        assert other.recv(9) == b"bye\n"
 
 
 def test_nobody_there_or_somebody_else(monkeypatch):
