@@ -6,8 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
+import rnnjax as rj
 from rnnjax.data import DataError, load, sets
-from rnnjax.tasks import phonemes, subwords, translation
+from rnnjax.tasks import languages, phonemes, subwords, translation
 from rnnjax.tasks.picture import draw, rows
 
 DIGESTS = {  # examples, and SHA-256 of their lines
@@ -78,6 +79,23 @@ def test_words_are_seen_with_what_is_around_them():
     seen = views("xbc")
     assert [phonemes.LETTERS[i] for i in seen[:, 0]] == ["x", "b", "c"]
     assert seen[:, 1].tolist() == [views.threes[three] for three in ("_xb", "xbc", "bc_")] and not seen[:, 2].any()
+
+
+def test_a_stack_without_doubts_shifts_by_whole_places(key):
+    """What a list would hold: the number that is pushed, then those below it; or those from the second on."""
+    model = languages.model("reverse_string", rj.StackRNN(5, depth=6, activation="tanh", noop=False))
+    params = model.init(key, np.zeros((), np.int32))
+    stack = np.array([0.9, 0.1, 0.8, 0.2, 0.7, 0.3], np.float32)
+    h, did = np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32), set()
+    carry = model.initial_carry(params, np.zeros(40, np.int32))._replace(h=h, stack=np.tile(stack, (40, 1, 1)))
+    new, _ = model(languages.certain(params), carry, np.ones(40, np.int32))
+    for found, said in zip(np.asarray(new.stack)[:, 0], np.asarray(new.h)):
+        number = 1 / (1 + np.exp(-said @ params["cell"]["cell"]["push"][:, 0]))
+        push = bool(np.argmax(said @ params["cell"]["cell"]["action"]) == 0)
+        did.add(push)
+        want = [number, *stack[:-1]] if push else [*stack[1:], -1]
+        np.testing.assert_allclose(found, want, atol=1e-5)
+    assert did == {True, False}
 
 
 def test_any_pronunciation_is_right_and_phones_are_counted_against_the_first():
