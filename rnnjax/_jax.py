@@ -485,6 +485,11 @@ def place_as(array: Any, like: Any) -> Any:
     return array if at is None or placement(array) == at else jax.reshard(array, at)
 
 
+def whole(array: Any) -> Any:
+    """The same values, all of them on every device of an explicit mesh."""
+    return array if placement(array) is None else jax.reshard(array, jax.sharding.PartitionSpec())
+
+
 def perhaps_split(aval: Any, axis: int) -> bool:
     """Whether an axis of a value lies on several devices. An automatic mesh does not say: with two axes it may."""
     sharding = aval.sharding

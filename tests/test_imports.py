@@ -13,7 +13,7 @@ import rnnjax
 ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
     ["_jax", "_signals", "base"],
-    ["carry_maps", "elimination", "lock"],
+    ["carry_maps", "linear_algebra", "lock"],
     ["protocols"],
     ["engine"],
     ["sequence", "initializers", "activations"],

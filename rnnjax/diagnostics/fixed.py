@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax._jax import whole
 from rnnjax.base import Carry, Params, check_size, is_known, name_of
 from rnnjax.diagnostics.system import compiled, floating, vector_step
 
@@ -51,8 +52,8 @@ def fixed_points(
     ([[3.0]], [[(0.5+0j)]], [True])
     """
     _check(cell, carries, x, steps, tolerance)
-    where = floating("fixed_points", cell, jax.tree.map(lambda a: a[0], carries))
-    ends, residual, jacobians = compiled(_search, cell, steps, params, x, carries)
+    where = floating("fixed_points", cell, _each(carries))
+    ends, residual, jacobians = compiled(_search, cell, steps, params, x, jax.tree.map(whole, carries))
     flat, residual = np.asarray(ends), np.asarray(residual)
     if tolerance is None:
         tolerance = float(
@@ -61,8 +62,7 @@ def fixed_points(
     chosen = _apart(flat, residual, tolerance)
     eigenvalues = _eigenvalues(np.asarray(jacobians)[chosen])
     stable = (residual[chosen] <= tolerance) & (np.abs(eigenvalues) < 1).all(axis=1)
-    like = jax.tree.map(lambda a: a[: len(chosen)], carries)
-    points = where.unpack(jnp.asarray(flat[chosen]), like)
+    points = where.unpack(jnp.asarray(flat[chosen]), carries)
     return FixedPoints(points, jnp.asarray(residual[chosen]), eigenvalues, stable)
 
 
@@ -81,9 +81,14 @@ def _check(cell: Any, carries: Carry, x: Any, steps: int, tolerance: float | Non
         raise ValueError("fixed_points: how many points there are is not known inside jit or vmap; call it outside")
 
 
+def _each(carries: Carry) -> Carry:
+    """The type of one of them."""
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a)[1:], jnp.result_type(a)), carries)
+
+
 def _search(cell: Any, steps: int, params: Params, x: Any, carries: Carry) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Ends ``[n, d]``, residuals and Jacobians there, of all starts."""
-    one = jax.tree.map(lambda a: a[0], carries)
+    one = _each(carries)
     where = floating("fixed_points", cell, one)
     flow = vector_step(cell, params, one, where)
     step = lambda h: flow(h, x).astype(h.dtype)
@@ -99,13 +104,18 @@ def _descend(step: Any, h: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]
         r = step(h) - h
         a = jax.jacobian(step)(h) - jnp.eye(h.size, dtype=h.dtype)
         scale = damping * jnp.maximum(jnp.max(jnp.sum(a**2, axis=0)), jnp.finfo(h.dtype).tiny)
-        moved = h - jnp.linalg.solve(a.T @ a + scale * jnp.eye(h.size, dtype=h.dtype), a.T @ r)
+        moved = h - _solve(a.T @ a + scale * jnp.eye(h.size, dtype=h.dtype), a.T @ r)
         better = _size(step(moved) - moved) < _size(r)  # False for NaN
         least = jnp.finfo(h.dtype).eps ** 2
         return (jnp.where(better, moved, h), jnp.where(better, jnp.maximum(damping / 5, least), damping * 3)), None
 
     (h, _), _ = jax.lax.scan(improve, (h, jnp.ones((), h.dtype) * 1e-2), None, length=steps)
     return h, _size(step(h) - h)
+
+
+@jax.custom_batching.sequential_vmap  # a batch of them, at once with another, can hang: `rnnjax.linear_algebra`
+def _solve(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.linalg.solve(a, b)
 
 
 def _size(r: jax.Array) -> jax.Array:

@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnnjax.base import Carry, Params, call_step, name_of
+from rnnjax.base import Carry, Params, call_step
+from rnnjax.diagnostics.system import begin
 from rnnjax.engine import scan
 
 
@@ -39,11 +40,7 @@ def gradient_flow(
     >>> gradient_flow(halve, {}, jnp.ones((4, 1)), carry=jnp.zeros(1)).tolist()
     [0.0625, 0.125, 0.25, 0.5]
     """
-    first = jax.tree.map(lambda a: a[0], xs)
-    time = jax.tree.leaves(xs)[0].shape[0]
-    if carry is None and not hasattr(cell, "initial_carry"):
-        raise ValueError(f"gradient_flow: {name_of(cell)} is a bare function; pass carry=, the carry to start from")
-    start = cell.initial_carry(params, first) if carry is None else carry
+    params, start, _, time = begin("gradient_flow", cell, params, xs, carry)
     loss = _last_output if loss is None else loss
 
     def total(taps: Any) -> jax.Array:
@@ -53,8 +50,9 @@ def gradient_flow(
 
         return loss(scan(step, start, (xs, taps))[1])
 
-    taps = jax.tree.map(lambda a: jnp.zeros((time, *jnp.shape(a)), _float_of(a)), start)
-    return _norms(jax.grad(total)(taps), time)
+    nothing = lambda a: jnp.zeros_like(a, _float_of(a))
+    taps = jax.tree.map(lambda a: jnp.broadcast_to(nothing(a), (time, *jnp.shape(a))), start)
+    return _norms(jax.grad(total)(taps))
 
 
 def _last_output(ys: Any) -> jax.Array:
@@ -71,10 +69,11 @@ def _add(leaf: Any, tap: Any) -> Any:
     return leaf + tap if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
 
 
-def _norms(grads: Any, time: int) -> jax.Array:
+def _norms(grads: Any) -> jax.Array:
     """The joint norm at every step, scaled by the largest part, so that 1e-30 squared does not become zero."""
-    parts = [jnp.abs(g.reshape(time, -1)).astype(jnp.result_type(float)) for g in jax.tree.leaves(grads)]
-    every = jnp.concatenate(parts, axis=1)
-    largest = jnp.max(every, axis=1, keepdims=True)
-    scaled = every / jnp.where(largest > 0, largest, 1)
-    return largest[:, 0] * jnp.sqrt(jnp.sum(scaled**2, axis=1))
+    parts = [jnp.abs(g).astype(jnp.result_type(float)) for g in jax.tree.leaves(grads)]
+    axes = [tuple(range(1, a.ndim)) for a in parts]
+    largest = jnp.stack([jnp.max(a, axis) for a, axis in zip(parts, axes, strict=True)]).max(0)
+    scale = jnp.where(largest > 0, largest, 1)
+    shares = [a / jnp.expand_dims(scale, axis) for a, axis in zip(parts, axes, strict=True)]
+    return largest * jnp.sqrt(sum(jnp.sum(a**2, axis) for a, axis in zip(shares, axes, strict=True)))

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax._jax import place_batch_as
 from rnnjax.base import Carry, Params, check_size, is_known, name_of
 from rnnjax.diagnostics.blocks import FEWEST, standard_error
 from rnnjax.diagnostics.system import begin, compiled, floating, vector_step
+from rnnjax.linear_algebra import orthonormal
 
 SHORTEST = 4  # steps that a mean is taken over
 MARGIN = 16  # roundings of the largest stretch, below which the smallest is nothing but rounding
@@ -131,7 +133,7 @@ def _spectrum(cell: Any, static: Any, params: Params, carry: Carry, xs: Any) -> 
     h = where.pack(carry)
     # Random directions: unit vectors of a network in blocks could miss the growing ones for ever.
     q, _ = jnp.linalg.qr(jax.random.normal(jax.random.key(0), (where.size, k), h.dtype))
-    state = (h, jnp.broadcast_to(q, (*batch, *q.shape)))
+    state = (h, place_batch_as(jnp.broadcast_to(q, (*batch, *q.shape)), h, len(batch)))
     state, _ = _in_blocks(push, state, jax.tree.map(lambda a: a[:warm_up], xs), every)
     _, (logs, margin) = _in_blocks(push, state, jax.tree.map(lambda a: a[warm_up:], xs), every)
     counted = jax.tree.leaves(xs)[0].shape[0] - warm_up
@@ -154,7 +156,7 @@ def _in_blocks(push: Any, state: Any, xs: Any, every: int) -> tuple[Any, Any]:
 
     def block(state: Any, xs: Any) -> Any:
         (h, q), _ = jax.lax.scan(push, state, xs)
-        q, r = jnp.linalg.qr(q)
+        q, r = orthonormal(q)
         logs = jnp.log(jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1)))
         return (h, q), (logs, logs - jnp.log(jnp.linalg.norm(r, axis=(-2, -1)))[..., None])
 
@@ -173,7 +175,7 @@ def _summary(logs: jax.Array, counted: int, every: int, size: int) -> Lyapunov:
     history = jnp.cumsum(logs, axis=0) / jnp.asarray(steps, logs.dtype).reshape(-1, *(1,) * (logs.ndim - 1))
     error = standard_error(logs[:full] / every) if full >= FEWEST else jnp.full_like(logs[0], jnp.nan)
     exponents = jnp.sum(logs, axis=0) / counted
-    order = jnp.argsort(exponents, axis=-1, descending=True)
+    order = jnp.argsort(jax.lax.stop_gradient(exponents), axis=-1, descending=True)
     sort = lambda a: jnp.take_along_axis(a, jnp.broadcast_to(order, a.shape), axis=-1)
     exponents = sort(exponents)
     return Lyapunov(exponents, sort(error), sort(history), jnp.asarray(steps), kaplan_yorke(exponents, size=size))

@@ -183,8 +183,7 @@ def _placed(s: System, x: Any, state: State) -> tuple[Any, State]:
     if s.batch:
         like = jax.tree.leaves((state.carry, x))[0]
         return jax.tree.map(lambda a: _jax.place_batch_as(a, like, len(s.batch)), x), state
-    whole = lambda a: a if _jax.placement(a) is None else jax.reshard(a, jax.sharding.PartitionSpec())
-    x, carry = jax.tree.map(whole, (x, state.carry))
+    x, carry = jax.tree.map(_jax.whole, (x, state.carry))
     return x, state._replace(carry=carry)
 
 

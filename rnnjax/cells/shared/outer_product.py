@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import step_dtype, wide
 from rnnjax.carry_maps import lead
-from rnnjax.elimination import unit_lower_solve
+from rnnjax.linear_algebra import unit_lower_solve
 
 
 class Write(NamedTuple):

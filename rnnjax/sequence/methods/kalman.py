@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnnjax._jax import place_as
-from rnnjax.elimination import inverse
+from rnnjax.linear_algebra import inverse
 
 
 def times(a: jax.Array, v: jax.Array) -> jax.Array:

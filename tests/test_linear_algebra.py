@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rnnjax as rj
-from rnnjax.elimination import inverse, unit_lower_solve
+from rnnjax.linear_algebra import inverse, orthonormal, unit_lower_solve
 
 
 def lower_matrices(kind, n):
@@ -50,6 +50,41 @@ def test_inverses_equal_numpys(dtype):
     np.testing.assert_allclose(
         jax.jit(inverse)(jnp.asarray(a)), np.linalg.inv(a.astype(np.complex128)), rtol=2e-3, atol=1e-3
     )
+
+
+def test_orthonormal_columns_equal_numpys():
+    """One by one and many at once, of columns that differ by a million in length and nearly point the same way."""
+    a = np.random.default_rng(0).normal(size=(3, 6, 4)) * 10.0 ** np.arange(-3, 5, 2)
+    a[0, :, 1] = 1e2 * a[0, :, 0] + 1e-3 * a[0, :, 1]
+    q, r = jax.jit(orthonormal)(jnp.asarray(a, jnp.float32))
+    _, want = np.linalg.qr(a)
+    np.testing.assert_allclose(np.swapaxes(q, 1, 2) @ q, np.broadcast_to(np.eye(4), (3, 4, 4)), atol=1e-5)
+    np.testing.assert_allclose(
+        np.abs(np.diagonal(r, axis1=1, axis2=2)), np.abs(np.diagonal(want, axis1=1, axis2=2)), rtol=2e-2
+    )
+    np.testing.assert_allclose(q @ r, a, rtol=1e-4, atol=1e-6)
+
+
+def test_of_a_column_of_zeros_nothing_is_left_and_of_one_that_depends_on_others_rounding():
+    q, r = orthonormal(jnp.array([[[1.0, 0.0, 2.0], [1.0, 0.0, 2.0], [0.0, 0.0, 0.0]]]))
+    assert not q[0, :, 1].any() and float(r[0, 1, 1]) == 0 and float(r[0, 2, 2]) < 1e-6 and np.isfinite(q).all()
+
+
+@pytest.mark.parametrize(
+    "derivative",
+    [
+        jax.grad,
+        pytest.param(lambda f: jax.grad(lambda a: jnp.sum(jax.grad(f)(a) ** 2)), marks=pytest.mark.slow, id="second"),
+    ],
+)
+def test_the_derivative_of_orthonormal_columns_is_that_of_lapacks(derivative):
+    """As JAX has it for one matrix, up to the signs of columns, which a loss of squares does not see."""
+    a = np.random.default_rng(1).normal(size=(2, 5, 3))
+    weights = np.random.default_rng(2).normal(size=(2, 5, 3)), np.random.default_rng(3).normal(size=(2, 3, 3))
+    total = lambda f: lambda a: sum(jnp.sum(w * part**2) for w, part in zip(weights, f(a), strict=True))
+    with jax.enable_x64(True):
+        ours, theirs = (derivative(total(f))(jnp.asarray(a)) for f in (orthonormal, jax.vmap(jnp.linalg.qr)))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize(

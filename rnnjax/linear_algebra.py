@@ -1,8 +1,8 @@
-"""Small systems of equations, many at once, by elimination in plain array operations.
+"""Small matrices, many at once, in plain array operations.
 
-JAX solves a batch of them on a CPU by LAPACK, a share on each thread of a pool that the program itself runs on. Where two such
-batches are solved at once (two of one program, one on each of two devices) every thread may come to wait for a share that no
-thread is left to take: jaxlib 0.10.2 then hangs for ever. It also has no derivative of `triangular_solve` on explicit meshes.
+JAX hands a batch of them on a CPU to LAPACK, a share on each thread of a pool that the program itself runs on. Where two such
+batches are worked on at once (two of one program, one on each of two devices) every thread may come to wait for a share that no
+thread is left to take: jaxlib 0.10.2 then hangs for ever. Nor do its decompositions take batches that an explicit mesh splits.
 """
 
 from __future__ import annotations
@@ -69,6 +69,46 @@ def inverse(a: jax.Array) -> jax.Array:
         return jnp.where((rows == k)[:, None], found, both - column(both)[..., None] * found)
 
     return jax.lax.fori_loop(0, n, clear, jnp.concatenate([a, _ones(a)], -1))[..., n:]
+
+
+@jax.custom_jvp
+def orthonormal(a: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Q and R of matrices ``[..., d, k]``, d at least k: column after column, each without its part along those before, taken off
+    twice (Gram and Schmidt). A column of zeros stays one; of one that depends on those before rounding is left. One matrix alone goes
+    to LAPACK.
+
+    >>> import jax.numpy as jnp
+    >>> q, r = orthonormal(jnp.array([[[3.0, 1.0], [4.0, 1.0]]]))
+    >>> bool(jnp.allclose(q @ r, jnp.array([[[3.0, 1.0], [4.0, 1.0]]]), atol=1e-6)), float(r[0, 0, 0])
+    (True, 5.0)
+    """
+    if a.ndim == 2:
+        return tuple(jnp.linalg.qr(a))
+    column = jnp.arange(a.shape[-1])
+
+    def add(q: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+        given = v = jax.lax.dynamic_index_in_dim(a, j, -1)
+        for _ in range(2):
+            v = v - q @ (jnp.swapaxes(q, -1, -2) @ v)
+        size = jnp.linalg.norm(v, axis=-2, keepdims=True)
+        q = jnp.where(column == j, v / jnp.where(size > 0, size, 1), q)
+        along = jnp.swapaxes(q, -1, -2) @ given
+        return q, jnp.where(column[:, None] == j, size, along)[..., 0]
+
+    q, r = jax.lax.scan(add, jnp.zeros_like(a), column)
+    return q, jnp.triu(jnp.moveaxis(r, 0, -1))
+
+
+@orthonormal.defjvp
+def _orthonormal_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """With ``M = Q' dA R^-1`` and S its part below the diagonal less that turned: ``dQ = Q S + (1 - Q Q') dA R^-1``, ``dR = (M - S) R``."""
+    (da,), (q, r) = tangents, orthonormal(*primals)
+    turn = lambda a: jnp.swapaxes(a, -1, -2)
+    size = jnp.diagonal(r, axis1=-2, axis2=-1)
+    per = turn(unit_lower_solve(turn(r / size[..., None]), turn(da))) / size[..., None, :]  # dA R^-1
+    m = turn(q) @ per
+    turned = jnp.tril(m, -1) - turn(jnp.tril(m, -1))
+    return (q, r), (q @ (turned - m) + per, (m - turned) @ r)
 
 
 def _ones(like: jax.Array) -> jax.Array:
