@@ -41,12 +41,15 @@ for cell, method, params, options in cases:
                     total = now if total is None else jax.tree.map(jnp.add, total, now)
                 same(total, list(want))
                 assert all(m.sharding.spec[0] == "batch" for m in jax.tree.leaves(state.influence))
+            collectives = jax.jit(f).lower(here, x, t, **given).compile().as_text().count(" all-reduce(")
+            assert cell is not apart or collectives == 1, (method, kind, collectives)
 print("equal")
 """
 
 
 @pytest.mark.slow
 def test_a_batch_over_two_devices_equals_one():
-    """Sequences apart, whose influence each device holds for its own; signs that are drawn; and sequences that meet."""
+    """Sequences apart, whose influence each device holds for its own; signs that are drawn; and sequences that meet. Of sequences
+    apart, a step's value and gradients, which are of the whole batch, are summed over devices together: one all-reduce a step."""
     run = on_devices(2, "-c", PROGRAM)
     assert run.stdout.strip() == "equal", run.stderr[-2000:]
