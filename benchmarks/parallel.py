@@ -35,7 +35,7 @@ OVER_T = {"gru": ((100, 4), (1000, 4), (10000, 4), (1000, 16)), "lstm": ((1000, 
 FULL = {"gru": (*OVER_T["gru"], (1000, 64)), "lstm": ((1000, 4), (1000, 16)),
         "lru": ((100, 16), *OVER_T["lru"], (1000, 64)), "deltanet": ((1000, 16), (1000, 64), (4000, 64))}  # fmt: skip
 LARGEST = 2**28  # numbers in the Jacobians of full Newton: rows beyond are left out
-ELK = 2**15  # numbers in xs up to which "elk" takes part, forward: its smoother compiles for minutes beyond
+ELK = 2**15  # numbers in xs up to which "elk" takes part, forward: it takes hundreds of times as long as a scan
 QUICK = {name: ((40, 4),) for name in OVER_T}
 DEMO, QUICK_DEMO = (100000, 16, 2), (100, 4, 2)
 
