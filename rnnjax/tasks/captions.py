@@ -149,12 +149,16 @@ class Teller(NamedTuple):
         return rj.seq2seq.greedy(step, carry, start, end=END, length=LONGEST)[0]
 
     def looks(self, params: Any, frames: jax.Array, words: jax.Array) -> jax.Array:
-        """Where the decoder looks when it says each word, ``[T, B, 6, 6]``; the edge is added to where it was taken from."""
+        """Where on the field the decoder looks when it says each word, ``[T, B, 6, 6]``."""
         given = jnp.concatenate([jnp.full_like(words[:1], END), words[:-1]])
         weights = self.speak.alignment(params["speak"], self.places(params, frames), given)
-        weights = weights.reshape(*weights.shape[:-1], PLACES, PLACES)
-        home = jax.nn.one_hot((jnp.arange(PLACES) - EDGE // 4) % (SIZE // 4), SIZE // 4)
-        return jnp.einsum("...ij,iy,jx->...yx", weights, home, home)
+        return folded(weights.reshape(*weights.shape[:-1], PLACES, PLACES))
+
+
+def folded(weights: Any) -> jax.Array:
+    """Weights of the places ``[..., 8, 8]`` on the field ``[..., 6, 6]``: the edge is added to where it was taken from."""
+    home = jax.nn.one_hot((jnp.arange(PLACES) - EDGE // 4) % (SIZE // 4), SIZE // 4)
+    return jnp.einsum("...ij,iy,jx->...yx", weights, home, home)
 
 
 def normal(key: jax.Array, *shape: int) -> jax.Array:

@@ -131,6 +131,15 @@ def test_recipes_of_films(name):
     assert np.isfinite(result.ours) and result.floor == (min if name == "frames" else max)(result.floors.values())
 
 
+def test_looks_at_the_edge_are_looks_at_where_it_was_taken_from():
+    """Each place of the field has a number, laid out round itself as films are; weights are summed by number."""
+    field = np.arange(36).reshape(6, 6).repeat(4, 0).repeat(4, 1)
+    number = np.pad(field, captions.EDGE, mode="wrap")[::4, ::4]
+    weights = np.random.default_rng(0).random((2, 8, 8))
+    want = [np.bincount(number.ravel(), each.ravel()).reshape(6, 6) for each in weights]
+    np.testing.assert_allclose(captions.folded(weights), want, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_teller():
     """What is said word by word is what is likeliest all at once; where it looks sums to one; what follows an end counts nothing."""
