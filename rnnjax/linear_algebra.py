@@ -15,6 +15,7 @@ from rnnjax._jax import place_as
 BLOCK = 8  # rows
 
 
+@jax.custom_jvp
 def unit_lower_solve(lower: jax.Array, right: jax.Array) -> jax.Array:
     """x with ``lower x = right``, some rows after the others by the inverses of the blocks on the diagonal.
 
@@ -24,6 +25,19 @@ def unit_lower_solve(lower: jax.Array, right: jax.Array) -> jax.Array:
     >>> unit_lower_solve(jnp.array([[1.0, 0.0], [3.0, 1.0]]), jnp.array([[2.0], [7.0]])).tolist()
     [[2.0], [1.0]]
     """
+    return _substitute(lower, right)
+
+
+@unit_lower_solve.defjvp
+def _unit_lower_solve_jvp(primals: tuple, tangents: tuple) -> tuple:
+    """``lower dx = dright - dlower x``."""
+    (lower, right), (dlower, dright) = primals, tangents
+    x = unit_lower_solve(lower, right)
+    return x, _substitute(lower, dright - jnp.tril(dlower, -1) @ x)
+
+
+def _substitute(lower: jax.Array, right: jax.Array) -> jax.Array:
+    """Block of rows after block of rows."""
     n = lower.shape[-1]
     size = min(n, BLOCK)
     parts = [slice(at, at + size) for at in range(0, n, size)]
