@@ -1,4 +1,4 @@
-"""`answers`: reads a story and a question word by word and answers with one word."""
+"""`answers`: reads a question, the story and the question again, word by word, and answers with one word."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FORMS = tuple(synthetic.FORMS)
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
     count, hidden = setting.pick(5000, full=10000, small=40), setting.pick(128, small=8)
-    steps, batch = setting.length(2500, full=12000), setting.pick(64, small=8)
+    steps, batch = setting.length(6000, full=20000), setting.pick(64, small=8)
     told = synthetic.stories(FORMS, count, setting.seed)
     data = {split: sets.split_of(told, split, lambda story: story.text) for split in sets.SPLITS}
     words = sorted({word for story in told for word in [*story.words, story.answer]})
     place = {word: i for i, word in enumerate(words)}
-    encode = lambda stories: [np.array([place[word] for word in story.words], np.int32) for story in stories]
+    encode = lambda stories: [np.array([place[word] for word in asked_first(story)], np.int32) for story in stories]
     texts = {split: encode(stories) for split, stories in data.items()}
     answers = {split: np.array([place[story.answer] for story in stories], np.int32) for split, stories in data.items()}
 
@@ -64,6 +64,17 @@ def make(setting: Setting) -> Problem:
 
     floors = {"most frequent answer of the form": floor}
     return Problem(params, loss, batches, score, floors, cosine(2e-3, steps), steps)
+
+
+def asked_first(story: synthetic.Story) -> list[str]:
+    """The words of the question, then all: who knows what is asked keeps in mind what matters to it.
+
+    >>> asked_first(synthetic.Story(1, "ben went to the attic. where is ben?", "attic"))[:5]
+    ['where', 'is', 'ben', '?', 'ben']
+    """
+    words = story.words
+    last = max(i for i, word in enumerate(words) if word == ".")
+    return words[last + 1 :] + words
 
 
 RECIPE = Recipe(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,43 @@ import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.floors import majority, word_regression
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
+from rnnjax.tasks.voting import classified, members_loss, started, vote
+from rnnjax.wrappers.dropout import drop
 
-PAD, RARE, MEMBERS = 0, 1, 4
+RARE, MEMBERS = 1, 8  # the place of words that are in no vocabulary; networks
+
+
+def make(setting: Setting) -> Problem:
+    """The problem of this recipe, in the size that the setting asks for."""
+    steps, batch = setting.length(700, full=2000), setting.pick(64, small=8)
+    data = {split: load("sentiment", split) for split in sets.SPLITS}
+    sentences = {split: [text for text, _ in part] for split, part in data.items()}
+    praise = {split: np.array([y for _, y in part], np.int32) for split, part in data.items()}
+    words = {split: [words_of(text) for text in part] for split, part in sentences.items()}
+    place = vocabulary(words["train"])
+    encode = lambda text: np.array([place.get(word, RARE) for word in text] or [RARE], np.int32)
+    given = {split: [encode(text) for text in part] for split, part in words.items()}
+    reader = Reader(len(place) + 2, *setting.pick((64, 32), small=(4, 4)))
+    says = vote(reader)
+
+    def score(params: Any, split: str) -> Score:
+        parts = np.array_split(np.arange(len(given[split])), 4)
+        said = [says(params, *pad([given[split][i] for i in part], 64, cut=True)) for part in parts]
+        return classified(np.concatenate(said), praise[split])
+
+    order = rj.data.batches([len(text) for text in given["train"]], batch, setting.seed)
+
+    def batches(step: int) -> Any:
+        places = order(step)
+        return *pad([given["train"][i] for i in places], multiple=16), praise["train"][places]
+
+    floors = {
+        "most frequent answer": lambda: majority(praise["train"].tolist(), praise["test"].tolist()),
+        "TF-IDF logistic regression": lambda: word_regression(*((sentences[s], praise[s]) for s in sets.SPLITS)),
+    }
+    params = started(reader.init, setting.seed, MEMBERS)
+    optimizer = cosine(3e-3, steps, weight_decay=1e-2)
+    return Problem(params, members_loss(reader), batches, score, floors, optimizer, steps, noise=True, average=0.99)
 
 
 def words_of(text: str) -> list[str]:
@@ -27,78 +63,49 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"n't|\w+?(?=n't)|\w+|[^\w\s]", text.lower())
 
 
-def make(setting: Setting) -> Problem:
-    """The problem of this recipe, in the size that the setting asks for."""
-    hidden, features = setting.pick(32, small=4), setting.pick(64, small=4)
-    steps, batch = setting.length(600, full=2000), setting.pick(64, small=8)
-    data = {split: load("sentiment", split) for split in sets.SPLITS}
-    texts = {split: [words_of(text) for text, _ in part] for split, part in data.items()}
-    praise = {split: np.array([y for _, y in part], np.int32) for split, part in data.items()}
-    seen = Counter(word for words in texts["train"] for word in set(words))
-    place = {word: i + 2 for i, word in enumerate(sorted(word for word, n in seen.items() if n > 1))}
-    encode = lambda words: np.array([place.get(word, RARE) for word in words] or [RARE], np.int32)
-    given = {split: [encode(words) for words in part] for split, part in texts.items()}
+def vocabulary(texts: Iterable[list[str]]) -> dict[str, int]:
+    """The places, from 2 on, of words that stand in two sentences or more."""
+    seen = Counter(word for words in texts for word in set(words))
+    return {word: i + 2 for i, word in enumerate(sorted(word for word, n in seen.items() if n > 1))}
 
-    layer = rj.Bidirectional(rj.GRU(hidden))
-    tokens, key = len(place) + 2, jax.random.key(setting.seed)
 
-    def start(key: jax.Array) -> Any:
+class Reader(NamedTuple):
+    """A GRU in both directions; the mean and the largest of what it says along the sentence decide.
+
+    words W, features F, hidden H: how many words there are, of a word's vector, of the GRU.
+    """
+
+    words: int
+    features: int
+    hidden: int
+
+    @property
+    def layer(self) -> Any:
+        return rj.Bidirectional(rj.GRU(self.hidden))
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """``table`` ``[W, F]``, ``layer``, ``output`` ``[4H + 1, 2]``: a new network starts without an opinion."""
         k_table, k_layer = jax.random.split(key)
-        table = 0.1 * jax.random.normal(k_table, (tokens, features))
-        # a new network starts without an opinion
-        return {
-            "table": table,
-            "layer": layer.init(k_layer, jnp.zeros(features)),
-            "output": jnp.zeros((4 * hidden + 1,)),
-        }
+        table = 0.1 * jax.random.normal(k_table, (self.words, self.features))
+        layer = self.layer.init(k_layer, jnp.zeros(self.features))
+        return {"table": table, "layer": layer, "output": jnp.zeros((4 * self.hidden + 1, 2))}
 
-    params = jax.vmap(start)(jax.random.split(key, MEMBERS))
-
-    def member(params: Any, text: Any, lengths: Any, key: Any = None) -> jax.Array:
-        """Logit ``[B]`` of praise: the mean and the largest of what the layer says along the sentence."""
-        valid = (jnp.arange(len(text))[:, None] < lengths)[..., None]
-        vectors = params["table"][text]
-        if key is not None:
-            k_word, k_part = jax.random.split(key)
-            vectors = jnp.where(
-                jax.random.bernoulli(k_word, 0.7, text.shape)[..., None], vectors / 0.7, 0.0
-            )  # words left out
-            vectors = jnp.where(jax.random.bernoulli(k_part, 0.5, vectors.shape), vectors / 0.5, 0.0)
-        _, ys = layer(params["layer"], vectors, lengths=lengths)
+    def __call__(self, params: Any, text: Any, lengths: Any, key: Any = None) -> jax.Array:
+        """Logits ``[B, 2]`` of ``text [T, B]``. With a key words are left out, features, and some of what is said."""
+        k_word, k_feature, k_said = (None, None, None) if key is None else jax.random.split(key, 3)
+        vectors = params["table"][text] * dropped(k_word, 0.3, jnp.ones(text.shape))[..., None]
+        vectors = dropped(k_feature, 0.5, vectors)
+        _, ys = self.layer(params["layer"], vectors, lengths=lengths)
+        inside = (jnp.arange(len(text))[:, None] < lengths)[..., None]
         mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)
-        most = jnp.where(valid, ys, -1.0).max(0)
-        return jnp.concatenate([mean, most], -1) @ params["output"][:-1] + params["output"][-1]
+        most = jnp.where(inside, ys, -1.0).max(0)
+        said = dropped(k_said, 0.5, jnp.concatenate([mean, most], -1))
+        return said @ params["output"][:-1] + params["output"][-1]
 
-    def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
-        text, lengths, y = batch
-        keys = jax.random.split(key, MEMBERS)
-        logits = jax.vmap(member, in_axes=(0, None, None, 0))(params, text, lengths, keys)
-        target = jnp.broadcast_to(y, logits.shape).astype(logits.dtype)
-        return carry, rj.losses.bernoulli_nll(logits[..., None], target[..., None]).mean()
 
-    vote = jax.jit(
-        lambda params, *text: jax.nn.sigmoid(jax.vmap(member, in_axes=(0, None, None))(params, *text)).mean(0)
-    )
-
-    def score(params: Any, split: str) -> Score:
-        parts = np.array_split(np.arange(len(given[split])), 4)
-        says = [np.asarray(vote(params, *pad([given[split][i] for i in part], 64, cut=True))) for part in parts]
-        share = np.concatenate(says)
-        nats = -np.log(np.where(praise[split], share, 1 - share) + 1e-7).mean()
-        return Score(float(((share > 0.5) == praise[split]).mean()), loss=float(nats))
-
-    order = rj.data.batches([len(text) for text in given["train"]], batch, setting.seed)
-
-    def batches(step: int) -> Any:
-        places = order(step)
-        return *pad([given["train"][i] for i in places], multiple=16), praise["train"][places]
-
-    sentences = {split: [text for text, _ in part] for split, part in data.items()}
-    floors = {
-        "most frequent answer": lambda: majority(praise["train"].tolist(), praise["test"].tolist()),
-        "TF-IDF logistic regression": lambda: word_regression(*((sentences[s], praise[s]) for s in sets.SPLITS)),
-    }
-    return Problem(params, loss, batches, score, floors, cosine(3e-3, steps, weight_decay=1e-2), steps, noise=True)
+def dropped(key: Any, rate: float, xs: jax.Array) -> jax.Array:
+    """Dropout, where there is a key."""
+    return xs if key is None else drop(key, rate, xs)
 
 
 RECIPE = Recipe(
