@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from rnnjax._jax import place_as
 
 BLOCK = 8  # rows
+SQUARINGS = 16  # at most: of matrices up to 30,000
 
 
 @jax.custom_jvp
@@ -83,6 +84,60 @@ def inverse(a: jax.Array) -> jax.Array:
         return jnp.where((rows == k)[:, None], found, both - column(both)[..., None] * found)
 
     return jax.lax.fori_loop(0, n, clear, jnp.concatenate([a, _ones(a)], -1))[..., n:]
+
+
+def solve_positive(a: jax.Array, b: jax.Array) -> jax.Array:
+    """x with ``a x = b``, for a whose symmetric part is positive definite: ``1 + A`` with ``A = -A'``, say, which needs no other order
+    of its rows. a ``[..., n, n]``, b ``[..., n, m]``.
+
+    >>> import jax.numpy as jnp
+    >>> solve_positive(jnp.array([[1.0, 1.0], [-1.0, 1.0]]), jnp.array([[2.0], [0.0]])).tolist()
+    [[1.0], [1.0]]
+    """
+    transposed = jnp.swapaxes(a, -1, -2)
+    return jax.lax.custom_linear_solve(
+        lambda x: a @ x, b, lambda _, b: _cleared(a, b), lambda _, b: _cleared(transposed, b)
+    )
+
+
+def _cleared(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a^-1 b``: block of columns after block of columns (Gauss and Jordan)."""
+    n, size = a.shape[-1], min(a.shape[-1], 2 * BLOCK)
+    more = -n % size
+    edges = [(0, 0)] * (a.ndim - 2)
+    filled = jnp.pad(a, [*edges, (0, more), (0, more)]) + jnp.diag(jnp.arange(n + more) >= n).astype(a.dtype)
+    piece = lambda both, k, axis: jax.lax.dynamic_slice_in_dim(both, k * size, size, axis)
+
+    def clear(k: jax.Array, both: jax.Array) -> jax.Array:
+        here = piece(both, k, -2)
+        here = inverse(piece(here, k, -1)) @ here
+        return jax.lax.dynamic_update_slice_in_dim(both - piece(both, k, -1) @ here, here, k * size, -2)
+
+    both = jnp.concatenate([filled, jnp.pad(b, [*edges, (0, more), (0, 0)])], -1)
+    return jax.lax.fori_loop(0, (n + more) // size, clear, both)[..., :n, n + more :]
+
+
+def exponential(a: jax.Array) -> jax.Array:
+    """``exp(A)`` of antisymmetric ``A [..., n, n]``: Pade's approximant of degree 7 of ``A / 2^s``, squared s times.
+
+    Source: Higham 2005, The scaling and squaring method for the matrix exponential revisited.
+
+    >>> import jax.numpy as jnp
+    >>> quarter = jnp.array([[0.0, -jnp.pi / 2], [jnp.pi / 2, 0.0]])
+    >>> bool(jnp.allclose(exponential(quarter), jnp.array([[0.0, -1.0], [1.0, 0.0]]), atol=1e-6))
+    True
+    """
+    size = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(a), -1)))
+    times = jnp.clip(jnp.ceil(jnp.log2(jnp.maximum(size, 0.5) / 0.5)), 0, SQUARINGS)
+    a = a / 2**times
+    one, a2 = jnp.broadcast_to(jnp.eye(a.shape[-1], dtype=a.dtype), a.shape), a @ a
+    a4 = a2 @ a2
+    a6 = a4 @ a2
+    odd = a @ (a6 + 1512 * a4 + 277200 * a2 + 8648640 * one)
+    even = 56 * a6 + 25200 * a4 + 1995840 * a2 + 17297280 * one
+    q = solve_positive(even - odd, even + odd)
+    square = lambda q, i: (jax.lax.cond(i < times, lambda q: q @ q, lambda q: q, q), None)
+    return jax.lax.scan(square, q, jnp.arange(SQUARINGS, dtype=a.dtype))[0]
 
 
 @jax.custom_jvp

@@ -22,6 +22,7 @@ from rnnjax.cells.catalogue import published
 from rnnjax.cells.shared.checks import check_step
 from rnnjax.cells.shared.gates import gate_params
 from rnnjax.cells.shared.options import check_fields
+from rnnjax.linear_algebra import exponential, solve_positive
 
 
 def skew(a: jax.Array) -> jax.Array:
@@ -33,7 +34,7 @@ def skew(a: jax.Array) -> jax.Array:
 def cayley(a: jax.Array) -> jax.Array:
     """``(1 + A)^{-1} (1 - A)``: orthogonal for antisymmetric A, never with an eigenvalue -1."""
     one = jnp.eye(len(a), dtype=a.dtype)
-    return jnp.linalg.solve(one + a, one - a)
+    return solve_positive(one + a, one - a)
 
 
 @published(family="orthogonal", paper="Lezcano-Casado, Martinez-Rubio 2019, arXiv:1901.08428", year=2019)
@@ -92,7 +93,7 @@ class OrthogonalRNN:
         """Q ``[H, H]``."""
         a = skew(params["recurrent"])
         if self.parametrization == "exp":
-            q = jax.scipy.linalg.expm(a)
+            q = exponential(a)
         else:
             q = cayley(a) * jnp.where(jnp.arange(self.features) < self.negative, -1, 1).astype(a.dtype)
         return q.astype(params["recurrent"].dtype)
