@@ -1,5 +1,8 @@
 """Small systems, many at once: against numpy, and that the programs which solve them call nobody that could wait for ever."""
 
+import re
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -143,3 +146,20 @@ def test_steps_that_all_write_to_one_key_do_so_on_an_explicit_mesh():
         split = jax.device_put(xs, NamedSharding(mesh, PartitionSpec(None, "batch")))
         got = jax.jit(lambda p, xs: rj.unroll(cell, p, xs, method="associative")[1])(params, split)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+ONE_MATRIX_AT_A_TIME = {
+    "cells/simple/reservoir.py",
+    "diagnostics/capacity.py",
+    "diagnostics/fixed.py",
+    "diagnostics/lyapunov.py",
+    "linear_algebra.py",
+}
+
+
+def test_only_files_that_decompose_one_matrix_at_a_time_ask_lapack():
+    """Whoever needs a batch takes `rnnjax.linear_algebra`."""
+    root = Path(rj.__file__).parent
+    asks = re.compile(r"\b(jnp|jax\.\w+)\.linalg\.(?!norm\b)|jax\.scipy\.linalg")
+    found = {str(file.relative_to(root)) for file in root.rglob("*.py") if asks.search(file.read_text())}
+    assert found == ONE_MATRIX_AT_A_TIME
