@@ -192,14 +192,15 @@ def test_the_fastest_that_fits():
 
 
 def begin(tmp_path, *more, second=(), python=("-m", "rnnjax"), slurm=False):
-    """Two processes, which are told where they are as one would on a cluster of one's own, or as SLURM does."""
+    """Two processes, which are told where they are on the command line, or as SLURM does, on hosts in other parts of the world."""
     (tmp_path / "cat.txt").write_text(TEXT)
     port = str(free_port())
     common = ["train", "--data", tmp_path / "cat.txt", "--out", tmp_path / "run", *SMALL, *more]
     where = lambda i: ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(i)]
     argv = lambda i: [*map(str, common), *(["--distributed"] if slurm else where(i)), *(second if i else ())]
     step = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_NTASKS": "2", "JAX_COORDINATOR_PORT": port}
-    told = lambda i: step | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} if slurm else {}
+    elsewhere = [{"TZ": "UTC"}, {"TZ": "Asia/Tokyo", "LC_ALL": "C"}]
+    told = lambda i: step | elsewhere[i] | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i)} if slurm else {}
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     start = lambda i: subprocess.Popen([sys.executable, *python, *argv(i)], env=os.environ | told(i), **pipes)
     return [start(i) for i in range(2)]

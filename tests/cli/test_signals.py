@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,6 +157,7 @@ def given(tmp_path_factory):
 
 def life(command, argv, folder):
     """Seconds that it takes, or until it has done what comes again and again."""
+    shutil.rmtree(folder / "new", ignore_errors=True)
     process, began = begun(command, argv, folder)
     if command == "train":
         trained(folder / "new")
