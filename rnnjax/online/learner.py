@@ -53,7 +53,8 @@ class Learner:
     parts do not talk to each other (diagonal, linear in time, a layer below another) gets its cheap exact form by itself.
     Operations that the analysis does not know count as depending on everything: costly, never wrong.
 
-    A batch counts as sequences apart from each other (checked), M is kept for each. Noise in the step of a batch makes it one
+    A batch counts as sequences apart from each other (checked), M is kept for each. Split over devices, a step's value and gradients are
+    summed together: one all-reduce a step, as each step is one of learning. Noise in the step of a batch makes it one
     system, exact and costlier. Complex params as `jax.grad` takes them. While params change between steps, M belongs to
     those it was made with, as always in online learning.
     Errors: ValueError for an unknown method, a missing key or start; TypeError for a carry or params with parts that are not
