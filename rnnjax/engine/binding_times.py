@@ -22,6 +22,12 @@ STAYS = frozenset(
     "while cond pure_callback io_callback debug_callback custom_vmap_call custom_partitioning pallas_call ffi_call "
     "shard_map rng_bit_generator rng_uniform custom_lin optimization_barrier".split()
 )
+# A batch of these goes to LAPACK by shares, and two such batches at once can wait for each other (`rnnjax.linear_algebra`).
+DECOMPOSITIONS = frozenset(
+    "lu qr geqrf geqp3 householder_product cholesky cholesky_update triangular_solve eig eigh svd schur hessenberg "
+    "tridiagonal tridiagonal_solve".split()
+)
+STAYS |= DECOMPOSITIONS
 CHEAP = frozenset(
     "add add_any sub mul neg sign abs max min select_n broadcast_in_dim reshape squeeze expand_dims transpose copy "
     "convert_element_type slice split eq ne gt lt ge le and or not xor integer_pow square pad copy_p stop_gradient iota "

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import rnnjax as rj
 from rnnjax.engine.binding_times import CARRY, CONSTANT, INPUT, sort
 from rnnjax.engine.capture import trace
 
@@ -56,3 +57,20 @@ def test_what_may_not_run_for_all_steps_at_once_stays_in_the_loop():
     """A `while` on x alone would run every step until the last has finished."""
     s = sorted_body(lambda h, x: (h + jax.lax.while_loop(lambda v: v < 9, lambda v: v + 1, x[0, 0]), h))
     assert "while" in names(s.loop) and "while" not in names(s.ahead)
+
+
+@pytest.mark.parametrize("decompose", [jnp.linalg.cholesky, jnp.linalg.inv, lambda a: jnp.linalg.qr(a)[1]])
+def test_a_decomposition_of_x_alone_stays_in_the_loop(decompose):
+    """Of all steps at once it would be a batch for LAPACK, and two of them can wait for each other: `lax.scan` never makes one."""
+
+    def body(h, x):
+        a = x.T @ x + jnp.eye(I)
+        return jnp.tanh(h @ U + jnp.sum(decompose(a)) + jnp.sum(decompose(2 * a))), h
+
+    s = sorted_body(body)
+    asked = {"cholesky", "custom_linear_solve", "qr", "geqrf", "triangular_solve"}
+    assert asked & set(names(s.loop)) and not asked & set(names(s.ahead + s.after))
+    xs = jax.random.normal(jax.random.key(0), (T, B, I))
+    total = lambda scan: lambda xs: jnp.sum(scan(body, jnp.ones((B, H)), xs)[0])
+    ours, theirs = (jax.jit(jax.grad(total(scan)))(xs) for scan in (rj.scan, jax.lax.scan))
+    assert jnp.allclose(ours, theirs, rtol=1e-4, atol=1e-5)
