@@ -130,6 +130,7 @@ for cell in (rj.LSTM(H), rj.Elman(H)):
 """
 
 
+@pytest.mark.slow
 def test_blocks_replays_and_segments_of_a_split_batch_have_no_collective_in_any_loop():
     """Not in the loop over blocks or segments either: one sum over devices a step, for explicit and automatic meshes."""
     said = what_says(BLOCKS, 4)

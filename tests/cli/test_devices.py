@@ -85,6 +85,7 @@ def test_two_devices_give_the_numbers_of_one(on_two, text_file, tmp_path, capsys
     assert main(["sample", str(two), "--length", "5"]) == 0
 
 
+@pytest.mark.slow
 @needs_two_cores
 def test_interrupted_on_two_devices_and_resumed_on_one_core(on_two, text_file, tmp_path):
     """Bit for bit the run left alone: it takes two devices again by itself, and says that there is one core for them."""

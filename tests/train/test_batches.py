@@ -29,6 +29,7 @@ def same(result, wanted):
     assert problem.without_clock(result.history) == problem.without_clock(wanted.history)
 
 
+@pytest.mark.slow
 def test_a_list_an_iterable_and_an_iterator_are_the_function_of_the_step_and_resume_bit_for_bit(tmp_path):
     wanted = problem.fit(steps=20, batches=lambda step: EIGHT[step % 8])
     forms = {"list": lambda: EIGHT, "epochs": Epochs, "iterator": lambda: iter(EIGHT * 3)}
