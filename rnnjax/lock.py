@@ -13,9 +13,8 @@ from rnnjax import _signals
 LOCK = ".lock"
 PAUSE = 0.05  # seconds between two tries to have a lock that another has
 
-_held: dict[
-    tuple[int, int], int
-] = {}  # the files that are locked here, and the process: one forked from it has none of them
+# The files that are locked here, and the process: one forked from it has none of them.
+_held: dict[tuple[int, int], int] = {}
 
 
 class Busy(OSError):

@@ -66,9 +66,8 @@ def kept(lines: list[socket.socket], grace: float) -> Iterator[None]:
         raise
     except Exception:
         over.set()
-        if lines and gone.wait(
-            GRACE
-        ):  # what was raised is what JAX made of it, whose runtime would wait for the dead, or abort
+        # what was raised is what JAX made of it, whose runtime would wait for the dead, or abort
+        if lines and gone.wait(GRACE):
             _signals.leave(2, WHY)
         raise
     finally:

@@ -16,18 +16,17 @@ import numpy as np
 from rnnjax import _jax
 from rnnjax.engine.graph import PRODUCTS, Atom, Eqn, Graph, Var, alive, is_var, nbytes, producers, users, variables
 
-# Run for all steps at once these would change their meaning (both branches, all steps until the last has finished,
-# another stream of random bits) or may not be allowed to: they stay in the loop.
-STAYS = frozenset(
-    "while cond pure_callback io_callback debug_callback custom_vmap_call custom_partitioning pallas_call ffi_call "
-    "shard_map rng_bit_generator rng_uniform custom_lin optimization_barrier".split()
-)
 # A batch of these goes to LAPACK by shares, and two such batches at once can wait for each other (`rnnjax.linear_algebra`).
 DECOMPOSITIONS = frozenset(
     "lu qr geqrf geqp3 householder_product cholesky cholesky_update triangular_solve eig eigh svd schur hessenberg "
     "tridiagonal tridiagonal_solve".split()
 )
-STAYS |= DECOMPOSITIONS
+# Run for all steps at once these would change their meaning (both branches, all steps until the last has finished,
+# another stream of random bits) or may not be allowed to: they stay in the loop.
+STAYS = DECOMPOSITIONS | frozenset(
+    "while cond pure_callback io_callback debug_callback custom_vmap_call custom_partitioning pallas_call ffi_call "
+    "shard_map rng_bit_generator rng_uniform custom_lin optimization_barrier".split()
+)
 CHEAP = frozenset(
     "add add_any sub mul neg sign abs max min select_n broadcast_in_dim reshape squeeze expand_dims transpose copy "
     "convert_element_type slice split eq ne gt lt ge le and or not xor integer_pow square pad copy_p stop_gradient iota "

@@ -21,7 +21,7 @@ HEAD = """# What the recipes reach
 
 `rnnjax train --task NAME` runs a recipe; `rnnjax tasks` lists them. The floor is the best score without recurrence on the same test
 split, recomputed in every run; everything is chosen on a validation split, and a run reads the test split
-once (the settings of addition, sentiment and speakers were found by trials that showed a test score too). Seconds are those of
+once (the settings of addition, languages, sentiment and speakers were found by trials that showed a test score too). Seconds are those of
 the clock on two cores, download and floors included, with other programs running beside. CPU seconds are those of all cores
 together: about what the clock shows where nothing else runs.
 Made by `python -m rnnjax.tasks NAME ... --seeds 0 1 2`, which measures the tasks named anew and keeps the others.

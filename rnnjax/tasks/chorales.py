@@ -12,6 +12,7 @@ import numpy as np
 import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.markov import backed_off
+from rnnjax.tasks.parts import dropped
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
 VOICES, LOWEST, KEYS = 4, 30, 58  # token 0 is a rest, 1 to 57 are MIDI's 31 to 87: room for what is moved to other keys
@@ -136,11 +137,6 @@ class Composer(NamedTuple):
         h = dropped(k_state, 0.4, h)
         each = [self.logits(params, h, chords, voice) for voice in range(VOICES)]
         return sum(rj.losses.softmax_cross_entropy(logits, notes[1:, :, v]) for v, logits in enumerate(each))  # type: ignore[return-value]
-
-
-def dropped(key: Any, rate: float, x: jax.Array) -> jax.Array:
-    """x, or with a key x under dropout."""
-    return x if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
 
 
 def mean_nats(model: Composer, params: Any, notes: Any, lengths: Any, key: Any = None) -> jax.Array:

@@ -12,6 +12,7 @@ import numpy as np
 import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.floors import logistic, majority
+from rnnjax.tasks.parts import dropped, pooled
 from rnnjax.tasks.recipe import Problem, Recipe, Setting, cosine
 from rnnjax.tasks.voting import classified, members_loss, started, vote
 
@@ -84,17 +85,9 @@ class Reader(NamedTuple):
         """Logits ``[B, 2]`` of chains ``[T, B]``; under dropout where there is a key."""
         k_residue, k_part, k_seen = (None,) * 3 if key is None else (*jax.random.split(key), jax.random.fold_in(key, 2))
         vectors = params["table"][chain]
-        vectors = kept(k_part, 0.85, kept(k_residue, 0.9, vectors, (*chain.shape, 1)), vectors.shape)
+        vectors = dropped(k_part, 0.15, dropped(k_residue, 0.1, vectors, (*chain.shape, 1)))
         _, ys = self.layer(params["layer"], vectors, lengths=lengths)
-        inside = (jnp.arange(len(chain))[:, None] < lengths)[..., None]
-        mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)
-        seen = jnp.concatenate([mean, jnp.where(inside, ys, -1.0).max(0)], -1)
-        return kept(k_seen, 0.6, seen, seen.shape) @ params["output"][:-1] + params["output"][-1]
-
-
-def kept(key: Any, share: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Dropout that keeps ``share``, none without a key; ``shape`` says what is dropped together."""
-    return x if key is None else jnp.where(jax.random.bernoulli(key, share, shape), x / share, 0.0)
+        return dropped(k_seen, 0.4, pooled(ys, lengths)) @ params["output"][:-1] + params["output"][-1]
 
 
 def composition(chain: str) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 import rnnjax as rj
 from rnnjax.data import pad
 from rnnjax.data.sound import BANDS
+from rnnjax.tasks.parts import dropped
 from rnnjax.tasks.prompts import LETTERS, ROW, SET, Prompt, drawn, places, splits, stacked, text_of
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
@@ -44,8 +45,8 @@ class Listener(NamedTuple):
         k_xs, *keys = [None] * (self.depth + 2) if key is None else list(jax.random.split(key, self.depth + 2))
         ys = muffled(k_xs, xs)
         for i in range(self.depth):
-            _, ys = self.layer(params[f"layer{i}"], dropped(keys[i], ys, 0.4 if i else 0.2), lengths=lengths)
-        return dropped(keys[-1], ys, 0.4) @ params["output"] + params["bias"]
+            _, ys = self.layer(params[f"layer{i}"], dropped(keys[i], 0.4 if i else 0.2, ys), lengths=lengths)
+        return dropped(keys[-1], 0.4, ys) @ params["output"] + params["bias"]
 
 
 def make(setting: Setting) -> Problem:
@@ -133,13 +134,6 @@ def muffled(key: Any, xs: jax.Array, widest: int = 8) -> jax.Array:
     low = jax.random.randint(k_low, xs.shape[1:2], 0, BANDS)[:, None]
     band = jnp.arange(xs.shape[-1]) % BANDS
     return jnp.where((band >= low) & (band < low + wide), 0.0, xs) + 0.3 * jax.random.normal(k_noise, xs.shape)
-
-
-def dropped(key: Any, xs: jax.Array, rate: float) -> jax.Array:
-    """Dropout, where there is a key."""
-    if key is None:
-        return xs
-    return jnp.where(jax.random.bernoulli(key, 1 - rate, xs.shape), xs / (1 - rate), 0.0)
 
 
 def by_word(texts: Sequence[str], said: Sequence[str], known: set[str]) -> dict[str, float]:

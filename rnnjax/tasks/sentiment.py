@@ -14,6 +14,7 @@ import numpy as np
 import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.floors import majority, word_regression
+from rnnjax.tasks.parts import pooled
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 from rnnjax.tasks.voting import classified, members_loss, started, vote
 from rnnjax.wrappers.dropout import drop
@@ -96,10 +97,7 @@ class Reader(NamedTuple):
         vectors = params["table"][text] * dropped(k_word, 0.3, jnp.ones(text.shape))[..., None]
         vectors = dropped(k_feature, 0.5, vectors)
         _, ys = self.layer(params["layer"], vectors, lengths=lengths)
-        inside = (jnp.arange(len(text))[:, None] < lengths)[..., None]
-        mean = ys.sum(0) / lengths[:, None].astype(ys.dtype)
-        most = jnp.where(inside, ys, -1.0).max(0)
-        said = dropped(k_said, 0.5, jnp.concatenate([mean, most], -1))
+        said = dropped(k_said, 0.5, pooled(ys, lengths))
         return said @ params["output"][:-1] + params["output"][-1]
 
 

@@ -13,6 +13,7 @@ import rnnjax as rj
 from rnnjax.data import load, sets
 from rnnjax.tasks.chains import FOLDS, RESIDUES, STATES, Chain, chains_of, crops, folds, part, stacked
 from rnnjax.tasks.floors import logistic
+from rnnjax.tasks.parts import dropped
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
 KINDS, MEMBERS = ("without CRF", "with CRF"), 2
@@ -71,7 +72,7 @@ class Reader(NamedTuple):
         xs = dropped(k_residue, 0.3, jax.nn.one_hot(residues, len(RESIDUES)), (*residues.shape, 1))
         xs = jnp.where(inside(xs, lengths)[..., None], xs, 0.0)
         _, ys = self.layer(params["layer"], xs, lengths=lengths)
-        read = dropped(k_said, 0.5, ys, ys.shape) @ params["output"][:-1] + params["output"][-1]
+        read = dropped(k_said, 0.5, ys) @ params["output"][:-1] + params["output"][-1]
         return read + near(xs, params["near"])
 
 
@@ -123,11 +124,6 @@ def nats(name: str, chain: Any, says: jax.Array, states: jax.Array, lengths: jax
 def best(name: str, chain: Any, says: jax.Array, lengths: jax.Array) -> jax.Array:
     """The states ``[T, B]``: the likeliest of each residue, or the likeliest of a chain together."""
     return rj.seq2seq.viterbi(says, lengths=lengths, **chain)[0] if name == "with CRF" else says.argmax(-1)
-
-
-def dropped(key: Any, rate: float, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """x, or with a key x under dropout; ``shape`` says what is dropped together."""
-    return x if key is None else jnp.where(jax.random.bernoulli(key, 1 - rate, shape), x / (1 - rate), 0.0)
 
 
 # -- without recurrence ------------------------------------------------------------------------------------------------
