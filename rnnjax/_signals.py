@@ -31,7 +31,7 @@ GRACE = 2.0  # seconds that the main thread has to end at such a one
 remove_on_leave: set[str] = set()  # files that are nothing once this process has gone
 received: list[int] = []  # what came while this process was the command
 _taken: list[float] = []  # when signals came that another handler took, such as that of `rnnjax.train.fit`
-_leaving: list[int] = []  # the thread that ends the process
+_leaving: dict[str, int] = {}  # the thread that ends the process
 
 
 def is_the_command(argv: list[str], original: list[str]) -> bool:
@@ -80,8 +80,7 @@ def over(status: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         leave(status)
-    for which in SAYS:
-        signal.signal(which, signal.SIG_IGN)
+    _hear_no_more()
 
 
 def watching() -> bool:
@@ -90,12 +89,15 @@ def watching() -> bool:
 
 
 def leave(status: int, says: str = "") -> None:
-    """Ends the process here and now; of several threads that ask, the first does it."""
-    _leaving.append(threading.get_ident())
-    if len(_leaving) > 1:
-        while _leaving[0] != threading.get_ident():
+    """Ends the process here and now; of several threads that ask, the first does it.
+
+    Which is first is one step that nothing comes in between. A signal may come in the middle of all that follows: its
+    handler then does the rest, until signals are heard no more.
+    """
+    if _leaving.setdefault("thread", threading.get_ident()) != threading.get_ident():
+        while True:
             time.sleep(1.0)
-        return  # a signal in the middle of this function
+    _hear_no_more()
     for path in [*remove_on_leave]:
         with contextlib.suppress(OSError):
             os.unlink(path)
@@ -103,6 +105,13 @@ def leave(status: int, says: str = "") -> None:
         shown = "\x1b[?25h\n" if says and os.isatty(2) else ""  # a progress line hides the cursor
         os.write(2, f"{shown}rnnjax: {says}\n".encode() if says else b"")
     os._exit(status)
+
+
+def _hear_no_more() -> None:
+    """From now on signals are nothing, where handlers run in this thread."""
+    if threading.current_thread() is threading.main_thread():
+        for which in SAYS:
+            signal.signal(which, signal.SIG_IGN)
 
 
 def _at_once(which: int, frame: FrameType | None) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from rnnjax import _signals
+
 TEXT = "the cat sat on the mat. the dog sat on the log. " * 40
 SMALL = [
     "--hidden",
@@ -79,6 +81,84 @@ def test_in_the_middle_of_the_imports(which, after):
             break
     rest = [line for line in process.communicate()[1].splitlines() if not line.startswith("import time:")]
     assert (process.returncode, rest) == (128 + which, [f"rnnjax: {SAYS[which]}"])
+
+
+# A process that leaves, and at each instruction of ours on the way is asked to leave once more. Exits 98 where all wait for ever.
+TWICE = """
+import importlib.util, os, signal, sys, threading, time
+spec = importlib.util.spec_from_file_location("signals", sys.argv[1])
+signals = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(signals)
+signals.time = type("", (), {"monotonic": time.monotonic, "sleep": lambda seconds: waits.pop() or time.sleep(0.01)})
+waits = [0] * 300
+
+def leave():
+    try:
+        signals.leave(130, "interrupted")
+    except IndexError:
+        os._exit(98)
+
+def by_thread():
+    other = threading.Thread(target=leave, daemon=True)
+    other.start()
+    other.join(0.005)
+
+def by_signal():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.0 if threading.current_thread() is threading.main_thread() else 0.005)
+
+def traced(at, again):
+    left = [at]
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename != sys.argv[1]:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left[0] -= 1
+            if not left[0]:
+                os.write(1, b"x")
+                again()
+        return trace
+    sys.settrace(trace)
+    leave()
+
+def child(at, again, where):
+    signal.signal(signal.SIGINT, signals._at_once)
+    if where == "main":
+        traced(at, again)
+    else:
+        thread = threading.Thread(target=traced, args=(at, again))
+        thread.start()
+        thread.join()
+    os._exit(99)  # nobody has left
+
+for again, where in ((by_thread, "main"), (by_signal, "main"), (by_signal, "another")):
+    at = 0
+    while True:
+        at += 1
+        ends = [os.pipe(), os.pipe()]
+        number = os.fork()
+        if not number:
+            for (_, end), to in zip(ends, (1, 2)):
+                os.dup2(end, to)
+            child(at, again, where)
+        for _, end in ends:
+            os.close(end)
+        asked, said = (os.read(end, 1000) for end, _ in ends)
+        seen = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1]), said
+        assert seen == (130, b"rnnjax: interrupted\\n"), (again.__name__, where, at, seen)
+        for end, _ in ends:
+            os.close(end)
+        if not asked:
+            break
+    print(at - 1)
+"""
+
+
+def test_asked_to_leave_once_more_at_each_instruction():
+    """By another thread, and by a signal in the middle: one line, and the process has ended, whoever comes first."""
+    done = subprocess.run([sys.executable, "-c", TWICE, _signals.__file__], capture_output=True, text=True)
+    assert done.stderr == "" and all(int(tried) > 30 for tried in done.stdout.split()), done
 
 
 def test_nobody_reads(flags, tmp_path):
