@@ -63,8 +63,14 @@ def _hold_back_what_comes_late() -> None:
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    """Whether what is logged is no error out of orbax: those of a checkpoint are raised."""
+    """Whether what is logged is no error of a checkpoint: those are raised.
+
+    They come through orbax' frames, or, of a future that was still waiting when the save ended, straight from tensorstore:
+    native code sets a ValueError that no Python frame has raised.
+    """
     if not record.exc_info:
         return True
-    frames = traceback.walk_tb(record.exc_info[2])
+    error, frames = record.exc_info[1], list(traceback.walk_tb(record.exc_info[2]))
+    if not frames:
+        return type(error) is not ValueError
     return not any(frame.f_globals.get("__name__", "").startswith("orbax.") for frame, _ in frames)

@@ -1,6 +1,9 @@
 """Full disks and folders that go away while a run writes: one sentence, and what was written before is kept."""
 
+import asyncio
 import errno
+import gc
+import logging
 import os
 import shutil
 import subprocess
@@ -126,6 +129,34 @@ _signals.leave(main(sys.argv[1:]))  # as the command does that did not go well
     finally:
         subprocess.run(["umount", str(disk)], check=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "the disk is full" in done.stderr, done.stderr
+
+
+def test_what_is_held_back_after_a_failure_is_no_error_of_others(caplog):
+    """Of futures that nobody asked: what native code set without a frame of Python is a checkpoint's, the others are told."""
+    from rnnjax.train.quiet import only_the_error
+
+    def left_alone(error):
+        loop = asyncio.new_event_loop()
+        loop.create_future().set_exception(error)
+        gc.collect()
+        loop.close()
+
+    def raised(error):
+        try:
+            raise error
+        except type(error) as caught:
+            return caught
+
+    logger = logging.getLogger("asyncio")
+    with pytest.raises(OSError, match="full"), only_the_error(redirect=False):
+        raise OSError("full")
+    try:
+        for error in (ValueError("native"), raised(ValueError("one of Python's")), RuntimeError("another kind")):
+            left_alone(error)
+    finally:
+        logger.filters.clear()
+    told = [str(record.exc_info[1]) for record in caplog.records if record.name == "asyncio"]
+    assert told == ["one of Python's", "another kind"]
 
 
 @pytest.mark.slow
