@@ -145,6 +145,10 @@ OTHERS = {  # how files begin that are taken for tables and texts
     b"PAR1": "a Parquet file; write it as CSV (pandas: read_parquet, then to_csv)",
     b"%PDF": "a PDF file; save its text to a file",
     b"SQLite format 3": "a database; write the table as CSV",
+    b"BZh91AY&SY": "packed by bzip2; unpack it, or pack it by gzip",
+    b"\xfd7zXZ\x00": "packed by xz; unpack it, or pack it by gzip",
+    b"\x28\xb5\x2f\xfd": "packed by zstd; unpack it, or pack it by gzip",
+    GZIP: "packed by gzip twice; unpack it once",
 }
 
 

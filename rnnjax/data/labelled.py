@@ -14,7 +14,7 @@ import numpy as np
 from rnnjax.data.errors import DataError
 from rnnjax.data.files import called
 from rnnjax.data.numbers import MISSING, Style, read_column
-from rnnjax.data.table import Grid, check_cells, is_numeric, read_columns, read_grid
+from rnnjax.data.table import Grid, check_cells, is_numeric, none_numeric, read_columns, read_grid
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def read_texts(path: str | Path, text: str, label: str | None = None, **layout: 
     labels = labels_of(path, grid, label, text)
     used = {at} | ({column(path, grid.names, label)} if label is not None else set())
     left = tuple(name for i, name in enumerate(grid.names) if i not in used)
-    return Labelled(list(grid.cells[at]), labels, [f"line {line}" for line in grid.lines], (), left)
+    remarks = missing_remark(grid, label)
+    return Labelled(list(grid.cells[at]), labels, [f"line {line}" for line in grid.lines], (), left, remarks)
 
 
 def read_series(
@@ -116,7 +117,8 @@ def read_series(
     else:
         numeric = [column(path, grid.names, name) for name in columns]
     if not numeric:
-        raise DataError(f"{path} has no numeric column beside {series!r}; its columns are {', '.join(grid.names)}")
+        found = none_numeric(grid.names, grid.cells, read, grid.separator)
+        raise DataError(f"{path} has no numeric column beside {series!r}; {found}")
     check_cells(path, grid.names, grid.cells, grid.lines, [(i, read[i]) for i in numeric], grid.separator)
     values = np.stack([np.where(read[i].missing, np.nan, read[i].values) for i in numeric], 1)
     ids, rows = groups(path, grid, at)
@@ -126,6 +128,7 @@ def read_series(
         ids,
         tuple(grid.names[i] for i in numeric),
         tuple(grid.names[i] for i in others if i not in numeric),
+        missing_remark(grid, label),
     )
 
 
@@ -137,6 +140,17 @@ def column(path: str | Path, names: list[str], wanted: str) -> int:
     near = difflib.get_close_matches(wanted.lower(), lower, n=1)
     hint = f"did you mean {lower[near[0]]!r}? It has" if near else "it has"
     raise DataError(f"{path} has no column {wanted!r}; {hint} {', '.join(names)}")
+
+
+def missing_remark(grid: Grid, label: str | None) -> tuple[str, ...]:
+    """A word that stands for a missing label, which may have been meant as a class."""
+    words = [] if label is None else grid.cells.iloc[:, grid.names.index(label)].str.strip()
+    word = next((word for word in words if word and word in MISSING), None)
+    return (
+        ()
+        if word is None
+        else (f"{word!r} in column {label!r} stands for a missing label; write the class in another word",)
+    )
 
 
 def labels_of(path: str | Path, grid: Grid, label: str | None, other: str) -> list[str]:

@@ -11,16 +11,20 @@ from typing import NamedTuple
 from rnnjax.data.errors import DataError
 
 SEPARATORS = "\t;|,"  # where several fit, the first: commas stand in numbers too
-SEP_LINE = re.compile(r'"?sep=(.)"?\n')
+SEP_LINE = re.compile(r'"?sep=(.)"?\n', re.IGNORECASE)
 
 
 class Layout(NamedTuple):
-    """text: the table's lines, other lines left blank. lines: the number of the line each row ends on."""
+    """text: the table's lines, other lines left blank. lines: the number of the line each row ends on.
+
+    quotes: whether quotes enclose cells; else they are letters.
+    """
 
     text: str
     separator: str
     width: int
     lines: list[int]
+    quotes: bool = True
 
 
 def lay_out(path: str | Path, text: str, separator: str | None, comments: bool = True) -> Layout:
@@ -34,7 +38,8 @@ def lay_out(path: str | Path, text: str, separator: str | None, comments: bool =
         text, separator = "\n".join("\t".join(line.split()) for line in text.split("\n")), "\t"
     separator = separator or sniffed(text)
     text = without_comments(text, separator) if comments else text
-    rows = [(line, len(row), blank(row[-1])) for line, row in records(path, text, separator)]
+    quotes = not quotes_are_letters(text, separator)
+    rows = [(line, len(row), blank(row[-1])) for line, row in records(path, text, separator, quotes)]
     if not rows:
         raise DataError(f"{path} is empty; a CSV file with rows of numbers is needed")
     (first, width, _), *others = rows
@@ -44,7 +49,7 @@ def lay_out(path: str | Path, text: str, separator: str | None, comments: bool =
         text, width = prefixed(text, separator), width + 1  # the first row names all columns but that of row names
     else:
         check_widths(path, rows, width)
-    return Layout(text, separator, width, [line for line, *_ in rows])
+    return Layout(text, separator, width, [line for line, *_ in rows], quotes)
 
 
 def check_widths(path: str | Path, rows: list[tuple[int, int, bool]], width: int) -> None:
@@ -55,15 +60,31 @@ def check_widths(path: str | Path, rows: list[tuple[int, int, bool]], width: int
             raise DataError(f"{path}, line {line}: has {n} fields where the first line has {width}{above}")
 
 
-def records(path: str | Path, text: str, separator: str):
+def records(path: str | Path, text: str, separator: str, quotes: bool = True):
     """The rows that are not blank, each with the number of its last line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    before = csv.field_size_limit(max(len(text), 1))  # a cell may be a book
+    quoting = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting)
     try:
         for row in reader:
             if len(row) > 1 or (row and row[0].strip()):
                 yield reader.line_num, row
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; is it a table?") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def quotes_are_letters(text: str, separator: str) -> bool:
+    r"""Whether quotes enclose nothing: between tabs, where a cell that begins with one would run over lines that are rows.
+
+    >>> quotes_are_letters('a\tb\n"No, he said\t1\nyes\t0\n"So\t1\n', "\t"), quotes_are_letters('a\tb\n"one\ntwo"\t1\n', "\t")
+    (True, False)
+    """
+    if separator != "\t" or not re.search(r'(?m)(?:^|\t)"[^"\n]*$', text):
+        return False
+    counts = {line.count("\t") for line in text.split("\n") if line.strip()}
+    return len(counts) == 1
 
 
 def named(separator: str | None) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 from rnnjax.data.dates import dates_of
 from rnnjax.data.errors import DataError
 from rnnjax.data.files import called, decode
-from rnnjax.data.layout import Layout, lay_out
+from rnnjax.data.layout import Layout, blank, lay_out
 from rnnjax.data.numbers import POINT_GROUPS, Column, Style, hint, points_that_may_group, read_column
 
 ROW_NUMBERS = "row numbers"  # the name of a column without one that counts the rows
@@ -105,18 +105,18 @@ def read_csv(
     """
     style = Style(thousands, percent, currency).check()
     grid = read_grid(path, style, sep=sep, encoding=encoding, header=header)
-    names, cells, lines, separator, named = grid
+    names, cells, lines, separator, named, nameless = grid
     path = called(path)
     read = read_columns(cells, style, separator)
     numeric = [i for i, column in enumerate(read) if is_numeric(column, cells[i], separator)]
     if not numeric:
-        raise DataError(_none_numeric(path, names, cells, read, separator))
+        raise DataError(f"{path} has no numeric column; {none_numeric(names, cells, dict(enumerate(read)), separator)}")
     check_cells(path, names, cells, lines, [(i, read[i]) for i in numeric], separator)
     if len(cells) < fewest:
         raise DataError(
             f"{path} is too short: it has {len(cells)} row{'s'[: len(cells) > 1]} of numbers, at least {fewest} are needed"
         )
-    if named and len(numeric) > 1 and names[0] == "column 1" and _counts_rows(read[0]):
+    if nameless and numeric[0] == 0 and len(numeric) > 1 and _counts_rows(read[0]):
         names[0], numeric = ROW_NUMBERS, numeric[1:]
     others = [i for i in cells.columns if i not in numeric]
     dates = next((found for i in others if (found := dates_of(cells[i])) is not None), None)
@@ -138,7 +138,7 @@ def read_csv(
 class Grid(NamedTuple):
     """A table as it is written. names ``[C]``; cells: a DataFrame of strings ``[T, C]``; lines: where each row ends in the file.
 
-    separator: between cells. named: whether the first row of the file gave the names.
+    separator: between cells. named: whether the first row of the file gave the names; nameless: but none to the first column.
     """
 
     names: list[str]
@@ -146,6 +146,7 @@ class Grid(NamedTuple):
     lines: list[int]
     separator: str
     named: bool
+    nameless: bool
 
 
 def read_grid(
@@ -169,7 +170,8 @@ def read_grid(
     names = header_names(path, cells.iloc[0]) if named else [f"column {i + 1}" for i in cells.columns]
     if len(cells) == named:
         raise DataError(f"{path} has a header and no rows; rows of numbers are needed")
-    return Grid(names, cells.iloc[int(named) :], lines[int(named) :], layout.separator, named)
+    nameless = named and blank(cells.iloc[0, 0])
+    return Grid(names, cells.iloc[int(named) :], lines[int(named) :], layout.separator, named, nameless)
 
 
 def _need_pandas() -> None:
@@ -192,6 +194,7 @@ def _cells(path: str | Path, layout: Layout) -> tuple[Any, list[int]]:
             index_col=False,
             dtype=str,
             na_filter=False,
+            quoting=csv.QUOTE_MINIMAL if layout.quotes else csv.QUOTE_NONE,
         )
     except pd.errors.ParserError as error:
         reason = str(error).removeprefix("Error tokenizing data. C error: ")
@@ -236,7 +239,16 @@ def header_names(path: str | Path, row: Any) -> list[str]:
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{path} has two columns named {twice!r}; rename one, so that each can be told from the others")
-    return [name or f"column {i + 1}" for i, name in enumerate(names)]
+    return [name or made_up(f"column {i + 1}", names) for i, name in enumerate(names)]
+
+
+def made_up(name: str, names: list[str]) -> str:
+    """A name for a column without one, other than those that there are.
+
+    >>> made_up("column 2", ["column 2", ""])
+    'column 2 (no name)'
+    """
+    return name if name not in names else made_up(f"{name} (no name)", names)
 
 
 def read_columns(cells: Any, style: Style, separator: str) -> list[Column]:
@@ -268,13 +280,17 @@ def check_cells(path: Any, names: list[str], cells: Any, lines: list[int], colum
         )
 
 
-def _none_numeric(path: Any, names: list[str], cells: Any, read: list[Column], separator: str) -> str:
-    """The sentence where nothing is a number, with a cell that was refused: one that a flag would read, if there is one."""
-    refused = [(names[i], cells.iloc[int(np.argmax(c.refused)), i]) for i, c in enumerate(read) if c.refused.any()]
+def none_numeric(names: list[str], cells: Any, read: dict[int, Column], separator: str) -> str:
+    """What there is where no column of ``read`` has numbers, with a cell that was refused: one that a flag would read, if any."""
+    refused = [(names[i], cells.iloc[int(np.argmax(c.refused)), i]) for i, c in read.items() if c.refused.any()]
     readable = [(name, cell) for name, cell in refused if hint(cell, separator)] or refused
-    shown = f"; {readable[0][1]!r} in column {readable[0][0]!r} is none" if readable else "; all cells are blank"
+    shown = (
+        f"; {readable[0][1]!r} in column {readable[0][0]!r} is none"
+        if readable
+        else "; all cells are blank" * bool(read)
+    )
     more = hint(readable[0][1], separator) if readable else ""
-    return f"{path} has no numeric column; its columns are {', '.join(names)}{shown}{more}"
+    return f"its columns are {', '.join(names)}{shown}{more}"
 
 
 def _header_remark(named: bool, header: bool | None, names: list[str], numeric: list[int]) -> list[str]:

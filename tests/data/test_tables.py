@@ -1,7 +1,10 @@
 """Tables as people have them: read as pandas reads them with the options that fit, or refused in a sentence."""
 
+import bz2
+import csv
 import gzip
 import io
+import lzma
 import time
 
 import numpy as np
@@ -61,6 +64,9 @@ TABLES = {
         "if it is text in UTF-16, say so by --encoding utf-16-le",
     ),
     "gzip": (gzip.compress(PLAIN.encode()), {}, dict(compression="gzip")),
+    "gzip twice": (gzip.compress(gzip.compress(PLAIN.encode())), {}, "is packed by gzip twice; unpack it once"),
+    "bzip2": (bz2.compress(PLAIN.encode()), {}, "is packed by bzip2; unpack it"),
+    "xz": (lzma.compress(PLAIN.encode()), {}, "is packed by xz; unpack it"),
     "half of a gzip": (gzip.compress(PLAIN.encode())[:60], {}, "is a broken gzip file"),
     "trailing commas": (PLAIN.replace("\n", ",\n"), {}, dict(usecols=["a", "b"])),
     "trailing commas in the rows alone": (
@@ -81,6 +87,21 @@ TABLES = {
     "quoted line breaks": ("a,b,note\n" + "".join(f'{i},{i}.25,"one\n\n# ""two"", {i}"\n' for i in range(40)), {}, {}),
     "quoted numbers": ('"a","b"\n' + "".join(f'"{i}","{i}.5"\n' for i in range(40)), {}, {}),
     "sep= line": ("sep=|\n" + PLAIN.replace(",", "|"), {}, dict(sep="|", skiprows=1)),
+    "sep= in capitals, with the ends of lines of Windows": (
+        ("SEP=|\n" + PLAIN.replace(",", "|")).replace("\n", "\r\n"),
+        {},
+        dict(sep="|", skiprows=1),
+    ),
+    "quotes as letters between tabs": (
+        "a\tnote\tb\n" + "".join(f'{i}\t"{"open" if i % 9 == 4 else i}\t{i / 4}\n' for i in range(40)),
+        {},
+        dict(sep="\t", quoting=csv.QUOTE_NONE),
+    ),
+    "quotes and a line break between tabs": (
+        "a\tnote\tb\n" + "".join(f'{i}\t"one\ntwo"\t{i / 4}\n' for i in range(40)),
+        {},
+        dict(sep="\t"),
+    ),
     "tabs": (PLAIN.replace(",", "\t"), {}, dict(sep="\t")),
     "blanks": (PLAIN.replace(",", "   "), {"sep": " "}, dict(sep=r"\s+")),
     "colons": (PLAIN.replace(",", ":"), {"sep": ":"}, dict(sep=":")),
@@ -208,6 +229,14 @@ def test_the_summary_leaves_out_what_is_empty(tmp_path):
     table = read_csv(save(tmp_path / "t.csv", LOG))
     assert table.summary() == "40 rows of temp, hum, left out as no numbers: time, 7 missing values masked"
     assert read_csv(save(tmp_path / "t.csv", PLAIN)).summary() == "40 rows of a, b"
+
+
+def test_columns_without_a_name_get_one_that_no_other_has(tmp_path):
+    table = read_csv(save(tmp_path / "t.csv", "column 2,,column 4,\n" + "5,6,7,8\n" * 40))
+    assert table.names == ("column 2", "column 2 (no name)", "column 4", "column 4 (no name)")
+    numbered = "".join(f"{i},{i / 2}\n" for i in range(40))
+    assert read_csv(save(tmp_path / "t.csv", "column 1,x\n" + numbered)).names == ("column 1", "x")
+    assert read_csv(save(tmp_path / "t.csv", ",column 1\n" + numbered)).names == ("column 1",)
 
 
 DATES = {
