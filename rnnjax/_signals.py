@@ -31,7 +31,7 @@ GRACE = 2.0  # seconds that the main thread has to end at such a one
 remove_on_leave: set[str] = set()  # files that are nothing once this process has gone
 received: list[int] = []  # what came while this process was the command
 _taken: list[float] = []  # when signals came that another handler took, such as that of `rnnjax.train.fit`
-_leaving: dict[str, int] = {}  # the thread that ends the process
+_leaving: dict[str, int] = {}  # the thread that ends the process, and where it has the last word
 
 
 def is_the_command(argv: list[str], original: list[str]) -> bool:
@@ -101,10 +101,21 @@ def leave(status: int, says: str = "") -> None:
     for path in [*remove_on_leave]:
         with contextlib.suppress(OSError):
             os.unlink(path)
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        shown = "\x1b[?25h\n" if says and os.isatty(2) else ""  # a progress line hides the cursor
-        os.write(2, f"{shown}rnnjax: {says}\n".encode() if says else b"")
+    if says:
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            to = _alone()
+            shown = "\x1b[?25h\n" if os.isatty(to) else ""  # a progress line hides the cursor
+            os.write(to, f"{shown}rnnjax: {says}\n".encode())
     os._exit(status)
+
+
+def _alone() -> int:
+    """Where standard error went: a thread of JAX's runtime that has a last word of its own says it to nobody."""
+    with contextlib.suppress(OSError):  # too many open files
+        if "to" not in _leaving:
+            _leaving["to"] = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    return _leaving.get("to", 2)
 
 
 def _hear_no_more() -> None:

@@ -1,15 +1,10 @@
-"""Damaged texts, tables and run folders: an answer or one sentence, never a traceback. Seeded mutations of good files.
+"""Damaged texts, tables and run folders: an answer or one sentence, never a traceback (`harm` says how, and how often)."""
 
-RNNJAX_MUTATIONS=100000 pytest -m slow tests/cli/test_readers.py  does so many of each (default 40 here, 300 in the slow part);
-RNNJAX_SEED says with which it begins.
-"""
-
-import contextlib
 import json
-import os
-import random
 
 import pytest
+from harm import counts, in_bytes, in_json, tried
+from hypothesis import strategies as st
 
 import rnnjax
 from rnnjax.cli import folder as folders
@@ -38,58 +33,6 @@ CONFIGS = [
         "memory": {"columns": ["a", "b"], "forms": ["", ""], "inputs": 4, "recent": [[0.0, 1, 2, 3]] * 3} | NUMBERS,
     },
 ]
-PIECES = [
-    b"\0",
-    b'"',
-    b"\xff\xfe",
-    b"\x1f\x8b",
-    b",",
-    b";",
-    b"\t",
-    b"\n",
-    b"\r",
-    b"nan",
-    b"1e999",
-    b"-",
-    b"\xc3",
-    b"[",
-    b"{",
-    b"}",
-]
-NODES = [None, [], {}, "", "x", 0, -1, 2**70, 1e308, float("nan"), True, [[]], {"a": 1}, "lstm", [1, "2"]]
-
-
-def mutated(raw: bytes, pick: random.Random) -> bytes:
-    """A few harms: bytes turned, cut out, doubled, put in, cut off."""
-    raw = bytearray(raw)
-    for _ in range(pick.choice([1, 1, 2, 5, 40])):
-        at, size = pick.randrange(len(raw) + 1), pick.choice([1, 1, 3, 30, 300])
-        how = pick.randrange(5)
-        if how == 0 and at < len(raw):
-            raw[at] ^= 1 << pick.randrange(8)
-        elif how == 1:
-            del raw[at : at + size]
-        elif how == 2:
-            raw[at:at] = raw[at : at + size]
-        elif how == 3:
-            raw[at:at] = pick.choice(PIECES) * pick.choice([1, 1, 1, 200])
-        elif size == 300:
-            del raw[at:]
-    return bytes(raw)
-
-
-def restructured(config, pick: random.Random):
-    """One place of a config, at any depth, is something else, or is gone, or has another name."""
-    config = json.loads(json.dumps(config))
-    node, key = {"": config}, ""
-    while isinstance(node[key], (dict, list)) and node[key] and pick.random() < 0.8:
-        node = node[key]
-        key = pick.choice([*node] if isinstance(node, dict) else range(len(node)))
-    if pick.random() < 0.2 and node is not config:
-        del node[key]
-    else:
-        node[key] = pick.choice(NODES)
-    return config
 
 
 def read_a_text(path):
@@ -129,31 +72,22 @@ ALSO = {
 }
 
 
-def harmed(name: str, seed: int) -> bytes:
-    pick = random.Random(f"{name} {seed}")
-    if name == "config.json" and pick.random() < 0.7:
-        return json.dumps(restructured(pick.choice(CONFIGS), pick)).encode()
-    return mutated(pick.choice((GOOD | ALSO)[name][0]), pick)
-
-
 @pytest.mark.filterwarnings("ignore")  # what pandas remarks on the way
 @pytest.mark.parametrize("name", [*GOOD, *(pytest.param(name, marks=pytest.mark.slow) for name in ALSO)])
-@pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "many"])
-def test_mutations(name, many, tmp_path):
-    first, last = (40, 300 if name in GOOD else 80) if many else (0, 40)
-    last = int(os.environ.get("RNNJAX_MUTATIONS", last))
-    first, last = (int(os.environ.get("RNNJAX_SEED", 0)) + at for at in (first, last))
-    path, (whole, reader) = tmp_path / name, (GOOD | ALSO)[name]
+@counts(many=150)
+def test_harmed(name, count, tmp_path):
+    path, (whole, read) = tmp_path / name, (GOOD | ALSO)[name]
+
+    def read_it(content):
+        path.write_bytes(content)
+        read(path)
+
     for good in whole:
-        path.write_bytes(good)
-        reader(path)  # without harm it reads
-    for seed in range(first, last):
-        path.write_bytes(harmed(name, seed))
-        try:
-            with contextlib.suppress(DataError, BadInput, Damaged):
-                reader(path)
-        except Exception as error:
-            raise AssertionError(f"mutation {seed} of {name}: {type(error).__name__}: {error}") from error
+        read_it(good)  # without harm it reads
+    harm = in_bytes(*whole)
+    if name == "config.json":
+        harm = st.one_of(harm, in_json(*CONFIGS), in_json(*CONFIGS))
+    tried(harm, read_it, count, folder=tmp_path, errors=(DataError, BadInput, Damaged))
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,23 @@ def test_asked_to_leave_once_more_at_each_instruction():
     assert (done.returncode, done.stderr, len(tried)) == (0, "", 3) and min(tried) > 30, done
 
 
+# A process that leaves, and whose last line is at once followed by another, as by one of a thread of JAX's runtime.
+LOUD = """
+import importlib.util, os, sys
+spec = importlib.util.spec_from_file_location("signals", sys.argv[1])
+signals = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(signals)
+write = os.write
+os.write = lambda to, said: (write(to, said), write(2, b"Terminating process\\n"))[0]
+signals.leave(2, "another process has gone")
+"""
+
+
+def test_the_sentence_is_the_last_word():
+    done = subprocess.run([sys.executable, "-c", LOUD, _signals.__file__], capture_output=True, text=True)
+    assert (done.returncode, done.stderr.strip()) == (2, "rnnjax: another process has gone")
+
+
 def test_nobody_reads(flags, tmp_path):
     """`rnnjax train | head -1`: status 0, not a word, and no step is trained."""
     process = start("train", *flags)

@@ -1,68 +1,25 @@
 """Model files and modules that are damaged or made to harm: refused in a sentence, without a crash, a large allocation or a path outside.
 
-RNNJAX_FUZZ=100000 pytest -m slow tests/interop/test_damaged_models.py  mutates each format so many times, RNNJAX_SEED=2 otherwise.
+`harm` says what is done to them, and how often.
 """
 
 import json
 import os
-import resource
 import struct
-import time
-from contextlib import contextmanager
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harm import counts, in_bytes, in_json, in_zip, outcome, tried, watched
+from hypothesis import strategies as st
 from interop.compare import H, I, data, new_params
 
 import rnnjax as rj
 
 pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings("ignore")]
-FEW, MANY = 150, int(os.environ.get("RNNJAX_FUZZ", "500"))
-ROOM = 2**30  # bytes that one conversion of a file of kilobytes may need at most
-SEED = int(os.environ.get("RNNJAX_SEED", "1"))
-COUNTS = [pytest.param(0, FEW, id="few"), pytest.param(SEED, MANY, marks=pytest.mark.slow, id="many")]
-
-
-@contextmanager
-def bounded():
-    """No more than so much memory, and some seconds of the processor (which a stopped process does not use)."""
-    limits, held = resource.getrlimit(resource.RLIMIT_AS), int(open("/proc/self/statm").read().split()[0]) * 4096
-    began = time.process_time()
-    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, limits)
-    assert time.process_time() - began < 20
-
-
-def outcome(convert, *args, kinds=(ValueError,)):
-    """ "read", or "refused" by one of these errors, exactly of that class and in one line."""
-    try:
-        with bounded():
-            convert(*args)
-    except Exception as error:
-        assert type(error) in kinds, (type(error), error)
-        assert str(error) and "\n" not in str(error), error
-        return "refused"
-    return "read"
-
-
-def mutated(rng, content):
-    """A file with some bytes flipped, set, cut, doubled, inserted or swapped."""
-    content = bytearray(content)
-    for _ in range(rng.integers(1, 6)):
-        at, n = int(rng.integers(0, len(content) + 1)), int(rng.integers(1, 9))
-        piece = bytes(content[at : at + n])
-        new = [
-            bytes(b ^ (1 << int(rng.integers(8))) for b in piece), bytes(rng.choice([0, 1, 127, 128, 255], len(piece)).tolist()), b"",
-            2 * piece, piece + rng.bytes(n), piece[::-1], b"\xff" * 9 + b"\x01",
-            struct.pack("<q", int(rng.choice([-1, 2**31, 2**40, 2**62]))),
-        ][rng.integers(8)]  # fmt: skip
-        content[at : at + n] = new
-    return bytes(content[: int(rng.integers(0, len(content)))] if rng.random() < 0.05 else content)
+NUMBER = st.integers(0, 2**16)  # a place, modulo how many there are
+FEW, MANY = 150, 500
 
 
 # -- ONNX --------------------------------------------------------------------------------------------------------------
@@ -95,77 +52,72 @@ def onnx_models():
     return [model.SerializeToString() for model in made]
 
 
-def changed(rng, content):
+def in_fields(*models):
     """The same model with one to three fields anywhere in it changed: it still parses, so that what lies behind is reached."""
     import onnx
 
-    model = onnx.load_model_from_string(content)
-    for _ in range(rng.integers(1, 4)):
-        message = model
-        while True:
-            fields = [pair for pair in message.ListFields() if pair[0].name != "raw_data"]
-            if not fields:
-                break
-            field, value = fields[rng.integers(len(fields))]
-            inside = field.message_type is not None
-            many = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
-            if inside and (rng.random() < 0.85 or not many):
-                message = value[rng.integers(len(value))] if many else value
-                continue
-            _change(rng, message, field, value, many, inside)
-            break
-    return model.SerializeToString()
+    change = st.tuples(NUMBER, st.sampled_from(["value", "value", "gone"]), NUMBER)
+
+    def changed(content, changes):
+        model = onnx.load_model_from_string(content)
+        for place, how, number in changes:
+            inside = [*fields(model)]
+            change_field(*inside[place % len(inside)], how, number)
+        return model.SerializeToString()
+
+    return st.tuples(st.sampled_from(models), st.lists(change, min_size=1, max_size=3)).map(
+        lambda drawn: changed(*drawn)
+    )
 
 
-def _change(rng, message, field, value, many, inside):
-    names = [
-        "",
-        "X",
-        "W",
-        "Y",
-        "h0",
-        "first",
-        "Expand",
-        "Tile",
-        "Range",
-        "Identity",
-        "GRU",
-        "LSTM",
-        "reverse",
-        "direction",
-    ]
-    pool = {
-        int: [-1, 0, 1, 2, 7, 2**31 - 1, 2**40, 2**62],
-        float: [float("nan"), float("inf"), -1.0, 1e38],
-        str: names,
-        bytes: [b"\xff\xfe", b""],
-    }
-    if many:
-        at = int(rng.integers(len(value)))
-        if inside or rng.random() < 0.4:
-            del value[at]
-        else:
-            value[at] = _other(rng, pool, value[at])
-        return
+def fields(message):
+    """``(message, field, place in it or None)`` of all that is set, at any depth."""
+    for field, value in message.ListFields():
+        if field.name == "raw_data":
+            continue
+        many = hasattr(value, "__len__") and not isinstance(value, (str, bytes))
+        for at in range(len(value)) if many else [None]:
+            yield message, field, at
+        if field.message_type is not None:
+            for inner in value if many else [value]:
+                yield from fields(inner)
+
+
+NAMES = [
+    "", "X", "W", "Y", "h0", "first", "Expand", "Tile", "Range", "Identity", "GRU", "LSTM", "reverse", "direction",
+]  # fmt: skip
+POOL = {
+    int: [-1, 0, 1, 2, 3, 3, 3, 7, 2**31 - 1, 2**40, 2**62],
+    float: [float("nan"), float("inf"), -1.0, 1e38],
+    str: NAMES,
+    bytes: [b"\xff\xfe", b""],
+}
+
+
+def change_field(message, field, at, how, number):
+    """One field, or the one at this place of a repeated one, has another value, or is gone."""
+    value = getattr(message, field.name)
+    choices = POOL.get(type(value if at is None else value[at]))
     try:
-        setattr(message, field.name, _other(rng, pool, value))
+        if how == "value" and choices and at is None:
+            setattr(message, field.name, choices[number % len(choices)])
+        elif how == "value" and choices:
+            value[at] = choices[number % len(choices)]
+        elif at is None:
+            message.ClearField(field.name)
+        else:
+            del value[at]
     except (ValueError, TypeError):  # out of the range of its type
         message.ClearField(field.name)
 
 
-def _other(rng, pool, value):
-    choices = pool.get(type(value), [value])
-    chosen = choices[rng.integers(len(choices))]
-    return chosen if not isinstance(value, int) or abs(chosen) < 2**31 or rng.random() < 0.5 else 3
-
-
-@pytest.mark.parametrize("how", [mutated, changed])
-@pytest.mark.parametrize(("seed", "count"), COUNTS)
-def test_onnx(how, seed, count):
-    models, rng = onnx_models(), np.random.default_rng(seed)
-    assert [outcome(rj.interop.from_onnx, model) for model in models] == ["read"] * len(models)
-    seen = [outcome(rj.interop.from_onnx, how(rng, models[rng.integers(len(models))])) for _ in range(count)]
-    assert 0.02 < seen.count("refused") / count < 0.99
+@pytest.mark.parametrize("harm", [in_bytes, in_fields])
+@counts(FEW, MANY)
+def test_onnx(harm, count, tmp_path):
+    read, models = rj.interop.from_onnx, onnx_models()
+    assert [outcome(read, model, folder=tmp_path, errors=(ValueError,)) for model in models] == ["read"] * len(models)
+    seen = tried(harm(*models), read, count, folder=tmp_path, errors=(ValueError,))
+    assert 0.02 < seen["refused"] / count < 0.99
 
 
 def hostile(name):
@@ -212,18 +164,18 @@ def hostile(name):
     return model.SerializeToString()
 
 
-NAMES = [
+MADE = [
     "constant of shape", "expand", "tile", "range", "outer product", "broadcast", "one hot", "growing", "twice", "circle", "chain",
     "said shape", "loop",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_file_of_kilobytes_makes_nothing_large_and_ends(name):
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_of_kilobytes_makes_nothing_large_and_ends(name, tmp_path):
     pytest.importorskip("onnx")
     content = hostile(name)
     assert len(content) < 4e5
-    with bounded():
+    with watched(tmp_path):
         try:
             layer, _ = rj.interop.from_onnx(content)  # a start that is not constant is told, and passed at the call
             assert layer == rj.RNN(rj.GRU(H, reset_after=False, use_bias=False))
@@ -231,7 +183,7 @@ def test_a_file_of_kilobytes_makes_nothing_large_and_ends(name):
             assert type(error) is ValueError and str(error).startswith("from_onnx: ")
 
 
-def test_a_tensor_that_says_more_than_it_holds():
+def test_a_tensor_that_says_more_than_it_holds(tmp_path):
     onnx = pytest.importorskip("onnx")
     from interop.test_onnx import operator
 
@@ -239,7 +191,9 @@ def test_a_tensor_that_says_more_than_it_holds():
         model = operator("GRU")
         del model.graph.initializer[0].dims[:]
         model.graph.initializer[0].dims.extend(dims)
-        assert outcome(rj.interop.from_onnx, model.SerializeToString()) == "refused"
+        assert (
+            outcome(rj.interop.from_onnx, model.SerializeToString(), folder=tmp_path, errors=(ValueError,)) == "refused"
+        )
     model = operator("GRU", bias=False)
     model.graph.node[0].input.append("two\nlines")
     with pytest.raises(
@@ -288,56 +242,38 @@ def test_tensors_in_other_files_are_read_from_the_models_folder_alone(tmp_path):
                 else entry.value
             )
         (tmp_path / "in" / "moved.onnx").write_bytes(moved.SerializeToString())
-        with bounded(), pytest.raises(ValueError, match=r"from_onnx: .*'W' must lie in"):
+        with watched(tmp_path / "in"), pytest.raises(ValueError, match=r"from_onnx: .*'W' must lie in"):
             rj.interop.from_onnx(tmp_path / "in" / "moved.onnx")
 
 
 # -- safetensors -------------------------------------------------------------------------------------------------------
 
 
-def header_changed(rng, content):
+def in_header(content):
     """A safetensors file with its header changed and written anew, so that it still parses."""
     size = struct.unpack("<Q", content[:8])[0]
     header, rest = json.loads(content[8 : 8 + size]), content[8 + size :]
-    name = list(header)[rng.integers(len(header))]
-    entry = header[name]
-    choice = int(rng.integers(6))
-    if choice == 0:
-        header[str(rng.choice(["a", "a.b", "a.b.c", "..", "", "/etc/x", "two\nlines", ".".join("a" * 3000)]))] = (
-            header.pop(name)
-        )
-    elif choice == 1:
-        entry["dtype"] = str(rng.choice(["F32", "F8_E4M3", "I64", "BOOL", "U8", "BF16", "F4", "C64", "F64", "none"]))
-    elif choice == 2:
-        entry["shape"] = [int(n) for n in rng.choice([0, 1, 3, 16, 2**31, 2**40, -1], int(rng.integers(0, 4)))]
-    elif choice == 3:
-        entry["data_offsets"] = [int(n) for n in rng.choice([0, 4, 64, 2**40, 2**63 - 1], 2)]
-    elif choice == 4:
-        header[name] = [None, 3, "x", [], {}][rng.integers(5)]
-    else:
-        header["__metadata__"] = [{"a": 1}, None, {"a": "b"}, []][rng.integers(4)]
-    written = json.dumps(header).encode()
-    return struct.pack("<Q", len(written)) + written + rest
+    return in_json(header).map(lambda written: struct.pack("<Q", len(written)) + written + rest)
 
 
-@pytest.mark.parametrize("how", [mutated, header_changed])
-@pytest.mark.parametrize(("seed", "count"), COUNTS)
-def test_safetensors(tmp_path, how, seed, count):
+@pytest.mark.parametrize("harm", [in_bytes, in_header])
+@counts(FEW, MANY)
+def test_safetensors(harm, count, tmp_path):
     pytest.importorskip("safetensors")
-    layer, path, rng = rj.RNN(rj.Readout(rj.LSTM(H), 2)), tmp_path / "net.safetensors", np.random.default_rng(seed)
+    layer, path = rj.RNN(rj.Readout(rj.LSTM(H), 2)), tmp_path / "net.safetensors"
     params = new_params(layer)
     rj.interop.save_safetensors(path, params)
-    content, seen = path.read_bytes(), []
-    for _ in range(count):
-        path.write_bytes(how(rng, content))
-        seen.append(outcome(rj.interop.load_safetensors, path))
-        if seen[-1] == "read":
-            jax.tree.leaves(rj.interop.load_safetensors(path))  # no tree that is too deep to walk
-        outcome(rj.interop.load_safetensors, path, params)
-    assert 0.1 < seen.count("refused") / count
+
+    def read(content):
+        path.write_bytes(content)
+        outcome(rj.interop.load_safetensors, path, params, folder=tmp_path, errors=(ValueError,))
+        jax.tree.leaves(rj.interop.load_safetensors(path))  # no tree that is too deep to walk
+
+    seen = tried(harm(path.read_bytes()), read, count, folder=tmp_path, errors=(ValueError,))
+    assert 0.1 < seen["refused"] / count
 
 
-# -- torch and Keras: live modules; files are never opened ----------------------------------------------------------------
+# -- torch and Keras: live modules; files are never opened -------------------------------------------------------------
 
 WILD = [None, 0, 1, -1, 2**31, 2**40, 0.5, float("nan"), "", "tanh", "sum", (), (2, 3), True, False]
 EITHER = (ValueError, TypeError)
@@ -358,32 +294,36 @@ TORCH = (
 )  # fmt: skip
 
 
-def torch_changed(rng, module):
+WEIGHTS = st.none() | st.tuples(
+    st.lists(st.integers(0, 5), max_size=3), st.sampled_from(["float32", "float64", "float16", "complex64"])
+)
+
+
+def torch_changed(make, place, weights, new, wild):
+    """A module of which a part has other weights, or none, or other options."""
     import torch
 
+    module = make()
     parts = [m for m in module.modules() if not isinstance(m, torch.nn.Sequential)]
-    part = parts[rng.integers(len(parts))]
-    weights = [name for name, _ in part.named_parameters(recurse=False)]
-    if weights and rng.random() < 0.5:
-        name = weights[rng.integers(len(weights))]
-        shape = [int(n) for n in rng.integers(0, 6, int(rng.integers(0, 4)))]
-        kind = [torch.float32, torch.float64, torch.float16, torch.complex64][rng.integers(4)]
-        new = torch.nn.Parameter(torch.zeros(shape, dtype=kind)) if rng.random() < 0.8 else None
-        delattr(part, name) if rng.random() < 0.2 else setattr(part, name, new)
+    part = parts[place % len(parts)]
+    found = [name for name, _ in part.named_parameters(recurse=False)]
+    if found and weights:
+        name, number = found[place % len(found)], (place // 7) % 5
+        shape, kind = new or ([], "float32")
+        changed = new and torch.nn.Parameter(torch.zeros(shape, dtype=getattr(torch, kind)))
+        delattr(part, name) if not number else setattr(part, name, changed)
     else:
-        names = [name for name in TORCH if hasattr(part, name)] or ["p"]
-        part.__dict__[names[rng.integers(len(names))]] = WILD[rng.integers(len(WILD))]
+        found = [name for name in TORCH if hasattr(part, name)] or ["p"]
+        part.__dict__[found[place % len(found)]] = wild
     return module
 
 
-@pytest.mark.parametrize(("seed", "count"), COUNTS)
-def test_torch_modules(seed, count):
-    makers, rng = torch_modules(), np.random.default_rng(seed)
-    seen = [
-        outcome(rj.interop.from_torch, torch_changed(rng, makers[rng.integers(len(makers))]()), kinds=EITHER)
-        for _ in range(count)
-    ]
-    assert 0.1 < seen.count("refused") / count < 1
+@counts(FEW, MANY)
+def test_torch_modules(count, tmp_path):
+    harm = st.tuples(st.sampled_from(torch_modules()), NUMBER, st.booleans(), WEIGHTS, st.sampled_from(WILD))
+    read = lambda drawn: rj.interop.from_torch(torch_changed(*drawn))
+    seen = tried(harm, read, count, folder=tmp_path, errors=EITHER)
+    assert 0.1 < seen["refused"] / count < 1
 
 
 KERAS = (
@@ -393,39 +333,36 @@ KERAS = (
 )  # fmt: skip
 
 
-def keras_changed(rng, layers):
-    found = list(layers)
-    for layer in layers:
-        found += [getattr(layer, name) for name in ("cell", "forward_layer", "backward_layer") if hasattr(layer, name)]
-    part = found[rng.integers(len(found))]
+def keras_changed(parts, place, attribute, wild):
+    """One of the layers or their cells has another option, or something else for a weight."""
+    part = parts[place % len(parts)]
     names = [name for name in KERAS if name in vars(part)] or ["units"]
-    value = WILD[rng.integers(len(WILD))]
-    part.__dict__[names[rng.integers(len(names))]] = value
+    part.__dict__[names[attribute % len(names)]] = wild
 
 
-@pytest.mark.parametrize(("seed", "count"), COUNTS)
-def test_keras_layers(seed, count):
+@counts(FEW, MANY)
+def test_keras_layers(count, tmp_path):
     os.environ.setdefault("KERAS_BACKEND", "jax")
-    keras = pytest.importorskip("keras")
-    L, rng, seen = keras.layers, np.random.default_rng(seed), []
+    L = pytest.importorskip("keras").layers
     with jax.numpy_dtype_promotion("standard"):
-        model = keras.Sequential(
-            [
-                L.Input((None,)),
-                L.Embedding(7, I, mask_zero=True),
-                L.Bidirectional(L.LSTM(H, return_sequences=True)),
-                L.GRU(2),
-                L.Dense(1),
-            ]
-        )
-        saved = [(part, dict(vars(part))) for part in _parts(model.layers)]
-        for _ in range(count):
-            keras_changed(rng, model.layers)
-            seen.append(outcome(rj.interop.from_keras, model, kinds=EITHER))
-            for part, before in saved:
-                part.__dict__.clear()
-                part.__dict__.update(before)
-    assert 0.1 < seen.count("refused") / len(seen) < 1
+        both = L.Bidirectional(L.LSTM(H, return_sequences=True))
+        layers = [L.Input((None,)), L.Embedding(7, I, mask_zero=True), both, L.GRU(2), L.Dense(1)]
+        model = pytest.importorskip("keras").Sequential(layers)
+        parts = _parts(model.layers)
+        saved = [dict(vars(part)) for part in parts]
+
+        def read(drawn):
+            keras_changed(parts, *drawn)
+            try:
+                rj.interop.from_keras(model)
+            finally:
+                for part, before in zip(parts, saved):
+                    part.__dict__.clear()
+                    part.__dict__.update(before)
+
+        harm = st.tuples(NUMBER, NUMBER, st.sampled_from(WILD))
+        seen = tried(harm, read, count, folder=tmp_path, errors=EITHER)
+    assert 0.1 < seen["refused"] / count < 1
 
 
 def _parts(layers):
@@ -433,6 +370,31 @@ def _parts(layers):
         getattr(x, name) for x in layers for name in ("cell", "forward_layer", "backward_layer") if hasattr(x, name)
     ]
     return [*layers, *(inner + _parts(inner) if inner else [])]
+
+
+def files(kind, tmp_path):
+    """What torch and Keras themselves write: zip files with a pickle or JSON inside, and HDF5."""
+    if kind == "torch":
+        torch = pytest.importorskip("torch")
+        torch.save(torch.nn.GRU(I, H).state_dict(), tmp_path / "model.pt")
+        return [(tmp_path / "model.pt").read_bytes()]
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    with jax.numpy_dtype_promotion("standard"):
+        model = keras.Sequential([keras.layers.Input((None, I)), keras.layers.GRU(2)])
+        paths = [tmp_path / "model.keras", tmp_path / "model.h5"]
+        for path in paths:
+            model.save(path)
+    return [path.read_bytes() for path in paths]
+
+
+@pytest.mark.parametrize("kind", ["torch", "keras"])
+@counts(20, 100)
+def test_harmed_files_of_torch_and_keras(kind, count, tmp_path):
+    """Nor is one of them opened, as a path or as bytes: refused, and what to give instead."""
+    read, wholes = getattr(rj.interop, f"from_{kind}"), files(kind, tmp_path)
+    harm = st.one_of(in_bytes(*wholes), in_zip(wholes[0]))
+    assert tried(harm, read, count, folder=tmp_path / "none", errors=(TypeError,)) == {"refused": count}
 
 
 def test_files_of_torch_and_keras_are_not_opened(tmp_path):
@@ -448,8 +410,8 @@ def test_files_of_torch_and_keras_are_not_opened(tmp_path):
     for name, convert in (("torch", rj.interop.from_torch), ("keras", rj.interop.from_keras)):
         pytest.importorskip(name)
         for given in (path, str(path), path.read_bytes(), {"weight": jnp.ones(3)}):
-            assert outcome(convert, given, kinds=(TypeError,)) == "refused"
+            assert outcome(convert, given, folder=tmp_path / "none", errors=(TypeError,)) == "refused"
     for convert, kind in ((rj.interop.from_onnx, "onnx"), (rj.interop.load_safetensors, "safetensors")):
         pytest.importorskip(kind)
-        assert outcome(convert, path) == "refused"
+        assert outcome(convert, path, folder=tmp_path, errors=(ValueError,)) == "refused"
     assert not (tmp_path / "harmed").exists()
