@@ -257,10 +257,11 @@ CARRIED: dict[str, Callable[[Eqn], list[list[Place]]]] = {
     "random_split": lambda e: moved(e, [(d, d) for d in range(len(e.ins[0].aval.shape))]),
     "random_fold_in": lambda e: each_alike(e, ()),
     **dict.fromkeys(
-        "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or argmax argmin".split(),
+        "reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin".split(),
         lambda e: without(e, _jax.reduced(e.params)),
     ),
     **dict.fromkeys(
-        "cumsum cumprod cummax cummin cumlogsumexp".split(), lambda e: each_alike(e, _jax.touched_axes(e.params))
+        "cumsum cumprod cummax cummin cumlogsumexp sort top_k".split(),
+        lambda e: each_alike(e, _jax.touched_axes(e.params)),
     ),
 }

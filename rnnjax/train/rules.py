@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from rnnjax import _jax
-from rnnjax.engine.examples import ELEMENTWISE
+from rnnjax.engine.examples import CARRIED, ELEMENTWISE, carried
 from rnnjax.engine.graph import Eqn, Var
 from rnnjax.train.states import (
     SUM,
@@ -17,7 +17,6 @@ from rnnjax.train.states import (
     first,
     fit,
     join,
-    kept,
     require,
     said,
     same_rows,
@@ -30,12 +29,17 @@ MOVES = frozenset({"broadcast_in_dim", "reshape", "transpose", "squeeze"})  # wh
 PIECES = frozenset({"slice", "split", "dynamic_slice", "rev"})  # so does what is taken out of it
 
 
-def broadcast(eqn: Eqn, states: list[State], n: int) -> State:
-    """Rows keep their axis, under its new number."""
-    rows = first(states, eqn)
-    axis = _jax.broadcast_axes(eqn.params)[rows.axis]
-    require(eqn.outs[0].shape[axis] == shape_of(eqn.ins[0])[rows.axis], eqn)
-    return rows.at(axis)
+def carry(eqn: Eqn, states: list[State], n: int) -> State:
+    """Rows go where `carried` has their axis; what has an axis there too has the same rows, or is uniform along it."""
+    mine, rows = next((a, s) for a, s in zip(eqn.ins, states, strict=True) if isinstance(s, Rows))
+    groups = [group for group in carried(eqn) if (mine, rows.axis) in group]
+    require(len(groups) == 1, eqn)  # one value read twice may go two ways
+    at = dict(groups[0])
+    for atom, state in zip(eqn.ins, states, strict=True):
+        require(atom in at or not isinstance(state, Rows), eqn)
+        if atom in at:
+            fit(atom, state, rows.at(at[atom]), said(eqn))
+    return rows.at(at[eqn.outs[0]])
 
 
 def reshape(eqn: Eqn, states: list[State], n: int) -> State:
@@ -52,69 +56,9 @@ def reshape(eqn: Eqn, states: list[State], n: int) -> State:
     return min(found, key=lambda r: (r.inner, r.outer))
 
 
-def transpose(eqn: Eqn, states: list[State], n: int) -> State:
-    """Rows go where their axis goes."""
-    rows = first(states, eqn)
-    return rows.at(_jax.permutation(eqn.params).index(rows.axis))
-
-
-def squeeze(eqn: Eqn, states: list[State], n: int) -> State:
-    """Axes of size one are gone, never that of the rows."""
-    rows, gone = first(states, eqn), _jax.squeezed(eqn.params)
-    require(rows.axis not in gone, eqn)
-    return kept(rows, gone)
-
-
 def reduction(eqn: Eqn, states: list[State], n: int) -> State:
     """Over the rows: a sum, which is the frontier, and nothing else; over other axes: the rows stay."""
-    rows, gone = first(states, eqn), _jax.reduced(eqn.params)
-    if rows.axis in gone and eqn.name == "reduce_sum":
-        return SUM
-    require(rows.axis not in gone, eqn)
-    return kept(rows, gone)
-
-
-def along(eqn: Eqn, states: list[State], n: int) -> State:
-    """Cumulative sums, sorts: along another axis."""
-    rows = same_rows(eqn, states)[0]
-    require(rows.axis not in _jax.touched_axes(eqn.params), eqn)
-    return rows
-
-
-def rev(eqn: Eqn, states: list[State], n: int) -> State:
-    """Other axes run backward."""
-    require(first(states, eqn).axis not in _jax.touched_axes(eqn.params), eqn)
-    return states[0]
-
-
-def concatenate(eqn: Eqn, states: list[State], n: int) -> State:
-    """Along another axis."""
-    rows = same_rows(eqn, states)[0]
-    require(rows.axis != _jax.concatenated(eqn.params), eqn)
-    return rows
-
-
-def split(eqn: Eqn, states: list[State], n: int) -> State:
-    """Along another axis."""
-    require(first(states, eqn).axis != _jax.split_form(eqn.params)[1], eqn)
-    return states[0]
-
-
-def pad(eqn: Eqn, states: list[State], n: int) -> State:
-    """Along other axes."""
-    rows = first(states, eqn)
-    require(rows.axis not in _jax.padded(eqn.params), eqn)
-    return rows
-
-
-def plain_slice(eqn: Eqn, states: list[State], n: int) -> State:
-    """All of the rows."""
-    rows = first(states, eqn)
-    starts, _, strides = _jax.slice_bounds(eqn.params)
-    require(
-        starts[rows.axis] == 0 and strides[rows.axis] == 1 and unchanged(eqn.ins[0], rows.axis, eqn.outs[0].shape), eqn
-    )
-    return rows
+    return SUM if first(states, eqn).axis in _jax.reduced(eqn.params) else carry(eqn, states, n)
 
 
 def dynamic_slice(eqn: Eqn, states: list[State], n: int) -> State:
@@ -134,32 +78,14 @@ def dynamic_update(eqn: Eqn, states: list[State], n: int) -> State:
 
 
 def product(eqn: Eqn, states: list[State], n: int) -> State:
-    """`dot_general`: rows that are contracted make a sum, in the batch axes they meet their own, otherwise they stay."""
-    contract, batch = _jax.dot_axes(eqn.params)
+    """`dot_general`: rows that are contracted make a sum."""
+    contract, _ = _jax.dot_axes(eqn.params)
     side = 0 if isinstance(states[0], Rows) else 1
-    rows, other, pairs = states[side], 1 - side, (contract, batch)
-    for axes, result in zip(pairs, (SUM, None), strict=True):
-        if rows.axis in axes[side]:
-            at = axes[side].index(rows.axis)
-            fit_pair(eqn, other, states[other], rows.at(axes[other][at]))
-            return result or rows.at(at)
-    require(not isinstance(states[other], Rows), eqn)
-    free = [d for d in range(len(shape_of(eqn.ins[side]))) if d not in (*contract[side], *batch[side])]
-    before = len(shape_of(eqn.ins[0])) - len(contract[0]) if side else len(batch[0])
-    return rows.at(before + free.index(rows.axis))
-
-
-def fit_pair(eqn: Eqn, which: int, state: State, rows: Rows) -> None:
-    """`fit` of one operand of an equation."""
-    fit(eqn.ins[which], state, rows, said(eqn))
-
-
-def convolution(eqn: Eqn, states: list[State], n: int) -> State:
-    """Each row is an image."""
-    rows, images = first(states, eqn), _jax.batch_of_convolution(eqn.params)
-    if images is None or rows.axis != images[0]:
-        raise Unprovable(f"{eqn.name} along the batch{said(eqn)}")
-    return rows.at(images[1])
+    if states[side].axis not in contract[side]:
+        return carry(eqn, states, n)
+    at = contract[1 - side][contract[side].index(states[side].axis)]
+    fit(eqn.ins[1 - side], states[1 - side], states[side].at(at), said(eqn))
+    return SUM
 
 
 def gather(eqn: Eqn, states: list[State], n: int) -> State:
@@ -225,26 +151,16 @@ def keyed(eqn: Eqn, states: list[State], n: int) -> State:
 
 
 RULES: dict[str, Callable[[Eqn, list[State], int], State]] = {
-    "broadcast_in_dim": broadcast,
+    **dict.fromkeys(CARRIED, carry),
     "reshape": reshape,
-    "transpose": transpose,
-    "squeeze": squeeze,
-    "concatenate": concatenate,
-    "split": split,
-    "pad": pad,
-    "rev": rev,
-    "slice": plain_slice,
+    "reduce_sum": reduction,
     "dynamic_slice": dynamic_slice,
     "dynamic_update_slice": dynamic_update,
     "dot_general": product,
-    "conv_general_dilated": convolution,
     "gather": gather,
     "fft": fft,
     "stack": stack,
     **dict.fromkeys(["scatter", "scatter-add", "scatter_add", "scatter-mul", "scatter-min", "scatter-max"], scatter),
-    **dict.fromkeys(["reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"], reduction),
-    **dict.fromkeys(["reduce_xor", "argmax", "argmin"], reduction),
-    **dict.fromkeys(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "top_k"], along),
     **dict.fromkeys(sorted(KEYED), keyed),
 }
 FILLED = MOVES | PIECES | {"concatenate", "dynamic_update_slice"}  # read constants of the rows' own size
