@@ -427,7 +427,7 @@ def zeros(aval: Any) -> jax.Array:
 
 
 def no_tangent(value: Any) -> Any:
-    """The tangent of what has none (integers, booleans, keys), of the right type inside `shard_map` too."""
+    """The tangent of what has none (integers, keys, what nothing that moves reaches), of the right type in `shard_map` too."""
     return SymbolicZero(jax.typeof(value).to_tangent_aval())
 
 

@@ -257,3 +257,36 @@ def test_a_gather_placed_by_hand_of_what_the_carry_says(scan):
     with jax.sharding.use_abstract_mesh(mesh):
         grads = jax.eval_shape(jax.grad(loss, (0, 1)), *given, placed("float32", 8, 4, spec=rows))
     assert [g.shape for g in grads] == [(10, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    "way", ["emitted", *(pytest.param(w, marks=pytest.mark.slow) for w in ("carry", "inner loop", "after"))]
+)
+def test_forward_mode_beside_a_rule_that_has_none(way):
+    """What no tangent reaches, step after step, has none: a custom_vjp function may stand there, as in `lax.scan`."""
+
+    def of(scan):
+        def f(u):
+            def body(carry, x):
+                h, still = carry
+                s = lax.scan(lambda a, _: (programs.spike(a) + 0.3, a), still, None, 2)[0]
+                s = s if way == "inner loop" else programs.spike(still)
+                h = jnp.tanh(h @ u + x @ W + (still if way == "after" else s))
+                y = {"emitted": programs.spike(still) * 2, "after": still}.get(way, h)
+                return (h, jnp.sin(still + (0 if way == "after" else s))), (y, h)
+
+            (h, still), (ys, hs) = scan(body, (H0, H0 * 2), XS)
+            return h, still, ys, hs, programs.spike(ys) if way == "after" else h
+
+        turned = jax.vmap(lambda k: jax.jvp(f, (U * k,), (U,)))(jnp.array([1.0, 0.5]))
+        return jax.jvp(f, (U,), (U.T,)), turned, jax.vjp(f, U)[1](f(U))
+
+    assert_same(of)
+
+
+def test_a_carry_without_tangent_is_not_carried_in_the_tangents_loop():
+    """Of two carries that never meet, only the one whose tangent is there is differentiated."""
+    loop = lambda u: rj.scan(lambda c, x: ((jnp.tanh(c[0] @ u + x @ W), jnp.sin(c[1])), c[1]), (H0, H0), XS)
+    grown = jax.make_jaxpr(lambda u: jax.jvp(loop, (u,), (u,)))(U)
+    sines = sum(str(grown).count(f" {name} ") for name in ("cos", "sin"))
+    assert sines == 1, grown  # its value in the loop, and no slope

@@ -16,9 +16,9 @@ from rnnjax import _jax
 from rnnjax.engine.execute.batch import hoist
 from rnnjax.engine.execute.forward import Loop
 from rnnjax.engine.execute.linear import Dots, Linear, run_linear, trace_step
-from rnnjax.engine.execute.tangents import Tangents, instantiate, typed, with_float0
+from rnnjax.engine.execute.tangents import Tangents, everywhere, instantiate
 from rnnjax.engine.execute.ways import schedule_step
-from rnnjax.engine.graph import evaluate, is_float
+from rnnjax.engine.graph import evaluate
 from rnnjax.engine.schedule import Schedule
 from rnnjax.engine.stacks import Store, over_time
 
@@ -43,8 +43,8 @@ def with_derivative(body: Loop, consts: list, xs: list, init: list) -> tuple[lis
 def differentiate(body: Loop, primals: Any, tangents: Any) -> Any:
     """The rule: outputs and their tangents; those of `lax.scan` where the step cannot be split."""
     try:
-        dot = Tangents.of(body.s, body.taps, body.face, *tangents[:2])
-        traced = trace_step(body.s, body.taps, body.face, dot.live, dot.operands)
+        dot = Tangents.of(body.s, body.taps, body.face, *tangents)
+        traced = trace_step(body.s, body.taps, body.face, dot.live, dot.operands, dot.start)
         step, way = schedule_step(body.s, traced, body.time.length, body.ways.gradient)
     except _jax.Unsupported as error:
         warnings.warn(f"rnnjax.scan differentiates as jax.lax.scan: {error}", RuntimeWarning, 2)
@@ -89,7 +89,7 @@ def derivative(body: Loop, primals: Any, tangents: Any, dot: Tangents, step: Lin
 
     if time.blocks > 1:
         linear = jax.checkpoint(linear, policy=jax.checkpoint_policies.nothing_saveable, prevent_cse=False)
-    dcarry = [instantiate(d, v) for d, v in zip(tangents[2], init, strict=True) if is_float(typed(v))]
+    dcarry = [instantiate(tangents[2][n], init[n]) for n in step.moves.carry]
     dout = time.over_blocks(linear, dcarry, ((xs, stacks), list(dot.xs.values())), starts)[:2]
     emitted = [store.whole(a, stacks, init, time) for a in step.outs.emit]
-    return (out, emitted), tuple(with_float0(o, d) for o, d in zip((out, emitted), dout, strict=True))
+    return (out, emitted), (everywhere(out, step.moves.carry, dout[0]), everywhere(emitted, step.moves.emit, dout[1]))

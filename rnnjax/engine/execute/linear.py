@@ -55,7 +55,7 @@ class Live:
 class Dots:
     """Tangents that a step takes, as variables of its graph or as arrays."""
 
-    carry: list[Any]  # of its floats
+    carry: list[Any]  # of what moves
     taps: list[Any]
     plain_constants: list[Any]
     plain_per_step: list[Any]
@@ -87,12 +87,21 @@ class Outputs:
 
 
 @dataclasses.dataclass(frozen=True)
+class Moves:
+    """Places of what has a tangent that is not zero at every step."""
+
+    carry: list[int]  # among all of the carry
+    emit: list[int]  # among all that is emitted
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """One step and its tangent, traced."""
 
     graph: Graph
     ins: Inputs
     outs: Outputs
+    moves: Moves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,31 +128,58 @@ class Linear:
     graph: Graph
     ins: Inputs
     outs: Outputs
+    moves: Moves
     once: list[Eqn]
     forward: Forward
     replay: list[Eqn]  # made again for all steps of a block at once, from the carries and the hoisted values
     tangent: Tangent
 
 
-def trace_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var]) -> Step:
-    """Trace one step and its tangent."""
-    floats = [n for n, v in enumerate(s.carry) if is_float(v)]
+def trace_step(
+    s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var], start: set[int] | None = None
+) -> Step:
+    """Trace one step and its tangent. `start`: places of the carry that have one before the first step, all unless given.
+
+    As in `lax.scan`, what no tangent reaches, step after step, has none: a rule without a forward mode may stand there.
+    """
+    floats = Moves(*([n for n, v in enumerate(vs) if is_float(v)] for vs in (s.carry, face.emit)))
+    step = trace_moving(s, taps, face, live, operands, floats)
+    moves = floats if start is None else reached(step, start)
+    return step if moves == floats else trace_moving(s, taps, face, live, operands, moves)
+
+
+def reached(step: Step, start: set[int]) -> Moves:
+    """What the tangents reach, step after step, that are there at the first: those of the carry at `start`, and all others."""
+    dots, carry = step.ins.dots, [n for n in step.moves.carry if n in start]
+    while True:
+        begin = [d for n, d in zip(step.moves.carry, dots.carry, strict=True) if n in carry]
+        found = depends(step.graph.eqns, [*begin, *dots.taps, *dots.plain_constants, *dots.plain_per_step])
+        moved = lambda places, outs: [n for n, d in zip(places, outs, strict=True) if is_var(d) and d in found]
+        more = [n for n in step.moves.carry if n in {*carry, *moved(step.moves.carry, step.outs.dot_carry)}]
+        if more == carry:
+            return Moves(carry, moved(step.moves.emit, step.outs.dot_emit))
+        carry = more
+
+
+def trace_moving(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var], moves: Moves) -> Step:
+    """Trace one step and its tangent, in what may move."""
     groups = [
         face.constants,
         s.carry,
         face.per_step,
-        [s.carry[n] for n in floats],
+        [s.carry[n] for n in moves.carry],
         live.taps,
         live.plain_constants,
         live.plain_per_step,
     ]
-    step = make_step(s, taps, face, live, operands, floats)
+    step = make_step(s, taps, face, live, operands, moves)
     closed, shape = jax.make_jaxpr(step, return_shape=True)(*[[v.aval for v in g] for g in groups])
     graph = to_graph(closed)
     graph = dataclasses.replace(graph, eqns=alive(graph.eqns, graph.outs))
     consts, carry, hoisted, *dots = take(graph.ins, groups)
     ins = Inputs(consts, carry, hoisted, Dots(*dots))
-    return Step(batchable(graph, ins.dots.all), ins, Outputs(*take(graph.outs, shape)))
+    outs = Outputs(*take(graph.outs, shape))
+    return Step(batchable(graph, ins.dots.all), ins, outs, moves)
 
 
 def take(flat: list, groups: Any) -> list[list]:
@@ -152,26 +188,25 @@ def take(flat: list, groups: Any) -> list[list]:
     return [[next(it) for _ in g] for g in groups]
 
 
-def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var], floats: list[int]) -> Any:
+def make_step(s: Sorted, taps: Taps, face: Interface, live: Live, operands: list[Var], moves: Moves) -> Any:
     """`(constants, carry, hoisted, tangents...) -> (carry, emitted, operands, tangents of carry and emitted)`."""
-    float_emit = [n for n, v in enumerate(face.emit) if is_float(v)]
 
     def step(consts, carry, hoisted, dcarry, dtaps, d0, d1):
         held = dict(zip([*face.constants, *face.per_step], [*consts, *hoisted], strict=True))
 
         def primal(cf, tap, p0, p1):
             env = {**held, **dict(zip(s.carry, carry, strict=True))}
-            names = [*(s.carry[n] for n in floats), *live.plain_constants, *live.plain_per_step]
+            names = [*(s.carry[n] for n in moves.carry), *live.plain_constants, *live.plain_per_step]
             env.update(zip(names, [*cf, *p0, *p1], strict=True))
             run_tapped(s.loop, taps, env, held, dict(zip(live.taps, tap, strict=True)))
             all_carry = [jnp.asarray(read(env, a)) for a in s.carry_out]
             all_emit = [env[v] for v in face.emit]
             aux = all_carry, all_emit, [env[v] for v in operands]
-            return ([all_carry[n] for n in floats], [all_emit[n] for n in float_emit]), aux
+            return ([all_carry[n] for n in moves.carry], [all_emit[n] for n in moves.emit]), aux
 
         zeros = [_jax.zeros(v.aval) for v in live.taps]
         at = (
-            [carry[n] for n in floats],
+            [carry[n] for n in moves.carry],
             zeros,
             [held[v] for v in live.plain_constants],
             [held[v] for v in live.plain_per_step],
@@ -212,7 +247,7 @@ def cut(step: Step, replay: bool = False) -> Linear:
         reads = {*(v for e in replayed for v in variables(e.ins)), *variables(keep[len(emit) :])}
         keep = [*emit, *(v for v in carry if v in reads)]
     forward = Forward(alive(primal, [*outs.carry, *keep]), keep)
-    return Linear(graph, ins, outs, once, forward, replayed, Tangent(store, again, tangent))
+    return Linear(graph, ins, outs, step.moves, once, forward, replayed, Tangent(store, again, tangent))
 
 
 def transpose_weights(tangent: list[Eqn], inside: set[Var]) -> tuple[list[Eqn], list[Eqn]]:

@@ -29,12 +29,13 @@ class Tangents:
     taps: list[Tap]
     uses: list[Use]
     operands: list[Var]
+    start: set[int]  # places of the carry
 
     s: Sorted
 
     @classmethod
-    def of(cls, s: Sorted, every: Taps, face: Interface, d0: list, dxs: list) -> Tangents:
-        """`d0`, `dxs`: tangents of the constants and the inputs of the loop, symbolic zeros among them."""
+    def of(cls, s: Sorted, every: Taps, face: Interface, d0: list, dxs: list, dinit: list) -> Tangents:
+        """`d0`, `dxs`, `dinit`: tangents of the loop's constants, inputs and first carry, symbolic zeros among them."""
         consts, xs = perturbed(face.constants, d0), perturbed(s.xs, dxs)
         reach = depends(s.ahead, [*consts, *xs])
         read = dict.fromkeys([*face.per_step, *(v for t in every.taps for v in t.sources)])
@@ -47,7 +48,8 @@ class Tangents:
         live = Live([t.point for t in taps], [v for v in plain if v in consts], [v for v in plain if v not in consts])
         asked = {*live.plain_per_step, *(v for t in taps for v in t.sources)}
         moving = [v for v in read if v in found and v in asked]
-        return cls(consts, xs, moving, live, taps, uses, operands, s)
+        start = {n for n, d in enumerate(dinit) if not isinstance(d, SymbolicZero)}
+        return cls(consts, xs, moving, live, taps, uses, operands, start, s)
 
     def hoisted(self, known: dict, xs: list, dxs: list) -> dict[Var, Any]:
         """Tangents of the hoisted values, for all steps at once."""
@@ -89,11 +91,6 @@ def spread(d: Any, time_axes: int, like: Var) -> Any:
     return d.reshape(*lead, *(1,) * missing, *d.shape[time_axes:])
 
 
-def typed(value: Any) -> Var:
-    """A fresh value of an array's type."""
-    return Var(jax.typeof(value))
-
-
 def perturbed(names: list[Var], tangents: list) -> dict[Var, Any]:
     """The tangents that are there: not symbolic zeros, not those of integers."""
     return {v: d for v, d in zip(names, tangents, strict=True) if not isinstance(d, SymbolicZero) and is_float(v)}
@@ -104,7 +101,7 @@ def instantiate(tangent: Any, value: Any) -> Any:
     return _jax.zeros(jax.typeof(value).to_tangent_aval()) if isinstance(tangent, SymbolicZero) else tangent
 
 
-def with_float0(values: list, tangents: list) -> list:
-    """Tangents of all outputs: those computed for the floats, none for the rest."""
-    found = iter(tangents)
-    return [next(found) if is_float(typed(v)) else _jax.no_tangent(v) for v in values]
+def everywhere(values: list, places: list[int], tangents: list) -> list:
+    """Tangents of all values: those that were computed, of the values at `places`, and none for the rest."""
+    found = dict(zip(places, tangents, strict=True))
+    return [found[n] if n in found else _jax.no_tangent(v) for n, v in enumerate(values)]
