@@ -204,7 +204,7 @@ def watched(folder, room=ROOM, seconds=SECONDS):
     if not _watch["seen"] and "on" not in _watch:
         _watch["on"] = True
         sys.addaudithook(_audit)
-    limits, held = resource.getrlimit(resource.RLIMIT_AS), int(open("/proc/self/statm").read().split()[0]) * 4096
+    limits, held = resource.getrlimit(resource.RLIMIT_AS), int(Path("/proc/self/statm").read_text().split()[0]) * 4096
     handler = signal.signal(signal.SIGPROF, hung)
     began = time.process_time()
     resource.setrlimit(resource.RLIMIT_AS, (held + room, limits[1]))

@@ -160,7 +160,7 @@ def settings_fault(settings: Settings) -> str | None:
     for name, value in given.items():
         least, kinds = LEAST.get(name), KINDS.get(name, (object,))
         right = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
-        if not right or (least is not None and not least <= float(value) < BELOW.get(name, 2**31)):  # type: ignore
+        if not right or (least is not None and not least <= value < BELOW.get(name, 2**31)):  # type: ignore
             return f"{name} is {_shown(value)}"
     if settings.average is not None and not 0 < settings.average < 1:
         return f"average is {_shown(settings.average)}"

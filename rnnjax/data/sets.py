@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rnnjax.data import archives, biology, music, ztext
+from rnnjax.data import biology, music, pickled, ztext
 from rnnjax.data.archives import members
 from rnnjax.data.errors import DataError
 from rnnjax.data.sources import Debian, Package, fetch
@@ -182,7 +182,7 @@ def actions(files: dict[str, bytes]) -> dict[str, list[tuple[np.ndarray, int, in
 
     Six subjects to learn from, two to choose by, two to test.
     """
-    raw = archives.objects(files["seglearn/data/watch_dataset.npy"])
+    raw = pickled.objects(files["seglearn/data/watch_dataset.npy"])
     found = [(x.astype(np.float32), int(y), int(who)) for x, y, who in zip(raw["X"], raw["y"], raw["subject"])]
     ends = {"train": (1, 6), "valid": (7, 8), "test": (9, 10)}
     return {split: [e for e in found if low <= e[2] <= high] for split, (low, high) in ends.items()}

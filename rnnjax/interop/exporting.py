@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from rnnjax.wrappers.learned_carry import as_dicts, shaped_like
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 SUFFIX = ".jaxexport"
+DIGESTS = "sha256.txt"  # as `sha256sum` writes and checks them; parts of earlier versions have none
 
 
 class Exported(NamedTuple):
@@ -29,11 +31,16 @@ class Exported(NamedTuple):
     start: jax.export.Exported
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Writes ``sequence.jaxexport``, ``step.jaxexport``, ``start.jaxexport``: each a `jax.export.deserialize` away from use."""
+        """Writes ``sequence.jaxexport``, ``step.jaxexport``, ``start.jaxexport``: each a `jax.export.deserialize` away from use.
+
+        ``sha256.txt``, written last, has their digests: JAX notices no changed weight, and damaged StableHLO may end the process.
+        """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, exported in self._asdict().items():
-            (folder / (name + SUFFIX)).write_bytes(bytes(exported.serialize()))
+        parts = {name + SUFFIX: bytes(exported.serialize()) for name, exported in self._asdict().items()}
+        for name, content in parts.items():
+            (folder / name).write_bytes(content)
+        (folder / DIGESTS).write_bytes(b"".join(_digest(name, content) for name, content in parts.items()))
 
 
 def export(
@@ -84,19 +91,27 @@ def export(
 
 
 def load_exported(directory: str | os.PathLike[str]) -> Exported:
-    """What `Exported.save` wrote. Errors: ValueError for a file that is missing, cut short or something else."""
-    parts = {}
-    for name in Exported._fields:
-        path = Path(directory) / (name + SUFFIX)
-        try:
-            parts[name] = jax.export.deserialize(bytearray(path.read_bytes()))
-        except FileNotFoundError:
-            raise ValueError(
-                f"load_exported: {os.fspath(directory)} has no {path.name}; write it with export(...).save"
-            ) from None
-        except Exception as error:
-            raise ValueError(f"load_exported: {path} is not a whole jax.export artefact: {error!r}") from None
-    return Exported(**parts)
+    """What `Exported.save` wrote. Errors: ValueError for a file that is missing, cut short, changed or something else."""
+    folder = Path(directory)
+    known = (folder / DIGESTS).read_bytes().splitlines(keepends=True) if (folder / DIGESTS).exists() else None
+    return Exported(**{name: _loaded(folder / (name + SUFFIX), known) for name in Exported._fields})
+
+
+def _loaded(path: Path, known: list[bytes] | None) -> jax.export.Exported:
+    """One part, if its digest is ``known``; nothing is parsed that differs. Raises: ValueError."""
+    if not path.exists():
+        raise ValueError(f"load_exported: {path.parent} has no {path.name}; write it with export(...).save")
+    content, broken = path.read_bytes(), f"load_exported: {path} is not a whole jax.export artefact: "
+    if known is not None and _digest(path.name, content) not in known:
+        raise ValueError(f"{broken}its SHA-256 is not the one in {DIGESTS}; put both back, or export again")
+    try:
+        return jax.export.deserialize(bytearray(content))
+    except Exception as error:
+        raise ValueError(broken + " ".join(repr(error).split())[:300]) from None
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    return f"{hashlib.sha256(content).hexdigest()}  {name}\n".encode()
 
 
 def _symbolic(layer: Any, x: Any, time_axis: int) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def change_field(message, field, at, how, number):
 
 @pytest.mark.parametrize("harm", [in_bytes, in_fields])
 @counts(FEW, MANY)
-def test_onnx(harm, count, tmp_path):
+def test_harmed_onnx(harm, count, tmp_path):
     read, models = rj.interop.from_onnx, onnx_models()
     assert [outcome(read, model, folder=tmp_path, errors=(ValueError,)) for model in models] == ["read"] * len(models)
     seen = tried(harm(*models), read, count, folder=tmp_path, errors=(ValueError,))
@@ -258,7 +258,7 @@ def in_header(content):
 
 @pytest.mark.parametrize("harm", [in_bytes, in_header])
 @counts(FEW, MANY)
-def test_safetensors(harm, count, tmp_path):
+def test_harmed_safetensors(harm, count, tmp_path):
     pytest.importorskip("safetensors")
     layer, path = rj.RNN(rj.Readout(rj.LSTM(H), 2)), tmp_path / "net.safetensors"
     params = new_params(layer)
@@ -319,7 +319,7 @@ def torch_changed(make, place, weights, new, wild):
 
 
 @counts(FEW, MANY)
-def test_torch_modules(count, tmp_path):
+def test_harmed_torch_modules(count, tmp_path):
     harm = st.tuples(st.sampled_from(torch_modules()), NUMBER, st.booleans(), WEIGHTS, st.sampled_from(WILD))
     read = lambda drawn: rj.interop.from_torch(torch_changed(*drawn))
     seen = tried(harm, read, count, folder=tmp_path, errors=EITHER)
@@ -341,7 +341,7 @@ def keras_changed(parts, place, attribute, wild):
 
 
 @counts(FEW, MANY)
-def test_keras_layers(count, tmp_path):
+def test_harmed_keras_layers(count, tmp_path):
     os.environ.setdefault("KERAS_BACKEND", "jax")
     L = pytest.importorskip("keras").layers
     with jax.numpy_dtype_promotion("standard"):

@@ -1,5 +1,6 @@
 """Exported artefacts: any batch and time, every platform, and a process that cannot import rnnjax."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -8,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harm import counts, in_bytes, tried
 from interop.compare import H, I, close, data, new_params
 
 import rnnjax as rj
@@ -74,6 +76,13 @@ def test_stacks_with_any_shapes_for_every_platform(tmp_path):
         close([ys, carry], [expected_ys, as_dicts(expected)])
     assert carry["layer_0"]["backward"]["c"].shape == (1, 4, H)
     assert loaded.start.call(xs[:, 0])["layer_1"].shape == (1, 4, H)
+    content = bytearray((tmp_path / "step.jaxexport").read_bytes())
+    content[-100] ^= 1
+    (tmp_path / "step.jaxexport").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"step.jaxexport is not a whole jax.export artefact: its SHA-256 is not the one"
+    ):
+        rj.interop.load_exported(tmp_path)
 
 
 def test_params_of_other_dtypes_and_images():
@@ -98,3 +107,49 @@ def test_messages(tmp_path):
     (tmp_path / "sequence.jaxexport").write_bytes(b"not an artefact")
     with pytest.raises(ValueError, match=r"sequence.jaxexport is not a whole jax.export artefact"):
         rj.interop.load_exported(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The smallest artefacts there are."""
+    folder, cell = tmp_path_factory.mktemp("saved"), rj.Elman(1, use_bias=False)
+    rj.interop.export(cell, new_params(cell), jnp.zeros((1, I)), platforms=("cpu",)).save(folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_digests_are_those_of_sha256sum(saved):
+    done = subprocess.run(["sha256sum", "--strict", "-c", "sha256.txt"], cwd=saved, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.count(": OK\n") == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sequence.jaxexport", "sha256.txt"])
+@counts(10, 200)
+def test_harmed(saved, name, count, tmp_path):
+    """A part that is not what was written is not even parsed, were it only a weight that differs."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    whole, same = (tmp_path / name).read_bytes(), []
+
+    def read(content):
+        (tmp_path / name).write_bytes(content)
+        rj.interop.load_exported(tmp_path)
+        same.append(set(content.splitlines()) >= set(whole.splitlines()))
+
+    read(whole)
+    seen = tried(in_bytes(whole), read, count, folder=tmp_path, errors=(ValueError,))
+    assert all(same) and seen["refused"] > 0.8 * count
+
+
+@pytest.mark.slow
+@counts(10, 200)
+def test_harmed_without_digests(saved, count, tmp_path):
+    """As earlier versions wrote them: what can be read, or a sentence."""
+    shutil.copytree(saved, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "sha256.txt").unlink()
+
+    def read(content):
+        (tmp_path / "step.jaxexport").write_bytes(content)
+        rj.interop.load_exported(tmp_path)
+
+    tried(in_bytes((tmp_path / "step.jaxexport").read_bytes()), read, count, folder=tmp_path, errors=(ValueError,))

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from rnnjax.data import DataError, archives, load, sets
+from rnnjax.data import DataError, load, pickled, sets
 from rnnjax.tasks import Setting, actions
 
 
@@ -45,7 +45,7 @@ def npy(value):
 
 def test_files_of_arrays_are_read_and_call_nothing(tmp_path):
     value = {"X": [np.arange(6.0).reshape(2, 3)], "y": np.array([1, 2]), "names": ["a"]}
-    found, want = archives.objects(npy(value)), np.load(io.BytesIO(npy(value)), allow_pickle=True).item()
+    found, want = pickled.objects(npy(value)), np.load(io.BytesIO(npy(value)), allow_pickle=True).item()
     np.testing.assert_array_equal(found["X"][0], want["X"][0])
     assert found["y"].tolist() == [1, 2] and found["names"] == ["a"]
 
@@ -53,8 +53,8 @@ def test_files_of_arrays_are_read_and_call_nothing(tmp_path):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made"),)
 
-    with pytest.raises(DataError, match=r"asks for \w+.mkdir, which is not made here"):
-        archives.objects(npy({"x": Call()}))
+    with pytest.raises(DataError, match=r"asks for '\w+.mkdir', which is not made here"):
+        pickled.objects(npy({"x": Call()}))
     assert not (tmp_path / "made").exists() and b"mkdir" in pickle.dumps(Call())
 
 
