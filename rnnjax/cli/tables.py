@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,22 +99,10 @@ def table_task(settings: Settings) -> Task:
     table = read_table(settings)
     first = len(table.values) - max(1, int(len(table.values) * settings.held_out))
     series = scaled(table, first)
-    columns = len(table.names)
-    weight = series.step**2 / np.mean(series.step**2)
-    scale = float(np.mean(series.step**2))
-    inputs = series.inputs
-    cell = build(settings, columns)
+    scale, inputs = float(np.mean(series.step**2)), series.inputs
+    cell = build(settings, len(table.names))
     example = jax.ShapeDtypeStruct((settings.batch, inputs.shape[1]), jnp.float32)
-    masked = bool(series.missing.any())
-
-    def per_step(params, carry, window, key=None):
-        carry, change = rj.unroll(cell, params, window[:-1], carry=carry, key=key, **settings.precision)
-        squares = (change - window[1:, ..., columns : 2 * columns]) ** 2 * jnp.asarray(weight, jnp.float32)
-        if not masked:
-            return carry, jnp.mean(squares, -1), None
-        there = 1.0 - window[1:, ..., 2 * columns :]
-        return carry, jnp.mean(squares * there, -1), jnp.mean(there, -1)
-
+    per_step = squares_of(cell, series, settings)
     batches, time = batches_of(inputs[:first], settings)
     held = len(inputs) - first
     return Task(
@@ -127,20 +116,41 @@ def table_task(settings: Settings) -> Task:
         validate=validation(cell, per_step, inputs, first, batch=1 if held <= 2048 else 16, example=example),
         derive=lambda loss: {"mse": loss * scale},
         baselines=lambda: table_baselines(series.level, series.missing, first),
-        memory={
-            "columns": list(table.names),
-            "forms": list(table.forms),
-            "inputs": inputs.shape[1],
-            "mean": series.mean.tolist(),
-            "deviation": series.deviation.tolist(),
-            "step": series.step.tolist(),
-            "recent": inputs[-512:].tolist(),
-            "last": series.level[-1].tolist(),
-        },
+        memory=remembered(table, series, inputs),
         held=last_part(settings.held_out),
         fingerprint=table.fingerprint,
         remarks=table.remarks,
     )
+
+
+def squares_of(cell: Any, series: Scaled, settings: Settings) -> Callable[..., Any]:
+    """``(params, carry, window [T + 1, B, F], key) -> carry, squared errors [T, B], the share that is there``, that None where all is."""
+    columns, masked = len(series.step), bool(series.missing.any())
+    weight = series.step**2 / np.mean(series.step**2)
+
+    def per_step(params, carry, window, key=None):
+        carry, change = rj.unroll(cell, params, window[:-1], carry=carry, key=key, **settings.precision)
+        squares = (change - window[1:, ..., columns : 2 * columns]) ** 2 * jnp.asarray(weight, jnp.float32)
+        if not masked:
+            return carry, jnp.mean(squares, -1), None
+        there = 1.0 - window[1:, ..., 2 * columns :]
+        return carry, jnp.mean(squares * there, -1), jnp.mean(there, -1)
+
+    return per_step
+
+
+def remembered(table: Table, series: Scaled, inputs: np.ndarray) -> dict[str, Any]:
+    """What a forecast needs of the table: how columns were read and scaled, and its last rows."""
+    return {
+        "columns": list(table.names),
+        "forms": list(table.forms),
+        "inputs": inputs.shape[1],
+        "mean": series.mean.tolist(),
+        "deviation": series.deviation.tolist(),
+        "step": series.step.tolist(),
+        "recent": inputs[-512:].tolist(),
+        "last": series.level[-1].tolist(),
+    }
 
 
 def table_baselines(level: np.ndarray, missing: np.ndarray, first: int) -> dict[str, float]:

@@ -16,6 +16,7 @@ import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.floors import logistic, majority
 from rnnjax.tasks.recipe import Params, Problem, Recipe, Score, Setting, cosine
+from rnnjax.tasks.voting import Averaging
 
 EXERCISES, FOLDS = 7, 5
 FRAMES = 5  # of a fiftieth of a second make one step: their means and deviations
@@ -35,23 +36,14 @@ class Fold(NamedTuple):
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    hidden, steps, batch = setting.pick(48, small=4), setting.length(400, full=2000), setting.pick(32, small=4)
+    steps, batch = setting.length(400, full=2000), setting.pick(32, small=4)
     recordings = [example for split in sets.SPLITS for example in load("actions", split)]
     what, who = (np.array([example[place] for example in recordings], np.int32) for place in (1, 2))
     parts = folds(who)
     steps_of = [tenths(example[0]) for example in recordings]
     xs, lengths = pad(steps_of)
 
-    reader = rj.Bidirectional(rj.GRU(hidden), merge="concat")
-    k_reader, k_output = jax.random.split(jax.random.key(setting.seed))
-    readers = jax.vmap(lambda key: reader.init(key, jnp.zeros(xs.shape[-1])))(jax.random.split(k_reader, FOLDS))
-    output = jax.random.normal(k_output, (FOLDS, 2 * hidden, EXERCISES)) / np.sqrt(2 * hidden)
-    params = {"readers": readers, "output": output, "bias": jnp.zeros((FOLDS, EXERCISES))}
-
-    def member(params: Params, xs: jax.Array, lengths: jax.Array) -> jax.Array:
-        """Logits ``[B, 7]`` of one fold's network: what both directions say on average over time."""
-        _, ys = reader(params["readers"], xs, lengths=lengths)
-        return ys.sum(0) / lengths[:, None].astype(ys.dtype) @ params["output"] + params["bias"]
+    member = Averaging(xs.shape[-1], setting.pick(48, small=4), EXERCISES, FOLDS)  # a network for each fold
 
     def loss(params: Params, carry: Any, batch: Any, key: jax.Array) -> tuple[Any, jax.Array]:
         crops, labels = batch
@@ -79,18 +71,27 @@ def make(setting: Setting) -> Problem:
         nats = -np.take_along_axis(says, what[places][..., None], -1).mean()
         return Score(float(right.mean()), {"worst of five": float(right.mean(1).min())}, loss=float(nats))
 
-    def floor(pooled: np.ndarray) -> float:
-        part = lambda places: (pooled[places], what[places])
-        return float(np.mean([logistic(*map(part, fold)) for fold in parts]))
-
     floors = {
-        "most frequent exercise": lambda: float(
-            np.mean([majority(what[f.train].tolist(), what[f.test].tolist()) for f in parts])
+        "most frequent exercise": lambda: most_frequent(what, parts),
+        "logistic regression on means and deviations": lambda: regression([e[0] for e in recordings], what, parts),
+        "logistic regression on means and deviations of what the network reads": lambda: regression(
+            steps_of, what, parts
         ),
-        "logistic regression on means and deviations": lambda: floor(moments([example[0] for example in recordings])),
-        "logistic regression on means and deviations of what the network reads": lambda: floor(moments(steps_of)),
     }
+    params = member.init(jax.random.key(setting.seed))
     return Problem(params, loss, batches, score, floors, cosine(3e-3, steps), steps, noise=True)
+
+
+def most_frequent(what: np.ndarray, parts: list[Fold]) -> float:
+    """The accuracy of the training subjects' most frequent exercise, of all folds."""
+    return float(np.mean([majority(what[fold.train].tolist(), what[fold.test].tolist()) for fold in parts]))
+
+
+def regression(recordings: list[np.ndarray], what: np.ndarray, parts: list[Fold]) -> float:
+    """The accuracy of logistic regressions on `moments`, of all folds."""
+    pooled = moments(recordings)
+    part = lambda places: (pooled[places], what[places])
+    return float(np.mean([logistic(*map(part, fold)) for fold in parts]))
 
 
 def folds(who: np.ndarray) -> list[Fold]:

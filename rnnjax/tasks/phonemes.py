@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax as rj
-from rnnjax.data import load, pad, sets
+from rnnjax.data import load, sets
 from rnnjax.tasks.graphones import LETTERS, Graphones, align
+from rnnjax.tasks.pairs import batches, written
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 
 Said = tuple[str, ...]  # one pronunciation
@@ -46,10 +48,8 @@ def make(setting: Setting) -> Problem:
 
     def speak(params: Any, words: list[str]) -> list[Said]:
         """A pronunciation of each word."""
-        parts = [words[at : at + rows] for at in range(0, len(words), rows)]
-        filled = [[see(word) for word in part + ["a"] * (rows - len(part))] for part in parts]
-        written = [np.asarray(write(params, *pad(part, SEARCHED, cut=True))).T for part in filled]
-        return [tuple(phones[i] for i in row if i != END) for row in np.concatenate(written)[: len(words)]]
+        said = written(partial(write, params), [see(word) for word in words], rows, SEARCHED)
+        return [tuple(phones[i] for i in row if i != END) for row in said]
 
     def score(params: Any, split: str) -> Score:
         """Of the whole test split; on the way a fifth of valid will do."""
@@ -57,32 +57,20 @@ def make(setting: Setting) -> Problem:
         spoken = speak(params, [word for word, _ in part])
         return Score(word_errors(spoken, part), {"phone error rate": phone_errors(spoken, part)})
 
-    times = [max(len(source), len(target) - 1) for source, target in zip(sources, targets)]
-    order = rj.data.batches(times, batch, setting.seed)
-
-    def batches(step: int) -> Any:
-        places = order(step)
-        source, target = [sources[i] for i in places], [targets[i] for i in places]
-        time = next(time for time in shapes if time >= max(times[i] for i in places))
-        return pad(source, time), pad(target, time + 1)
-
     def show(params: Any) -> str:
         few = data["valid"][:: max(1, len(data["valid"]) // 12)][:12]
-        spoken = speak(params, [word for word, _ in few])
-        told = zip(few, spoken)
-        return "\n".join(
-            f"{w:15} {' '.join(one)}{'' if one in said else '  not ' + ' '.join(said[0])}" for (w, said), one in told
-        )
+        return told(few, speak(params, [word for word, _ in few]))
 
-    def floor() -> float:
-        """The order is chosen on a fifth of valid."""
-        aligned = align([(word, one) for word, said in data["train"] for one in said])
-        errors = lambda order, part: word_errors(Graphones.of(aligned, order).speak([word for word, _ in part]), part)
-        return errors(min(ORDERS, key=lambda order: errors(order, data["valid"][::FEWER])), data["test"])
+    floors = {"n-grams of aligned letters and phones": lambda: floor(data)}
+    drawn, optimizer = batches(sources, targets, shapes, batch, setting.seed), cosine(4e-3, steps)
+    return Problem(params, loss, drawn, score, floors, optimizer, steps, validations=4, noise=True, show=show)
 
-    floors = {"n-grams of aligned letters and phones": floor}
-    optimizer = cosine(4e-3, steps)
-    return Problem(params, loss, batches, score, floors, optimizer, steps, validations=4, noise=True, show=show)
+
+def floor(data: dict[str, list[Entry]]) -> float:
+    """Word errors of n-grams; their order is chosen on a fifth of valid."""
+    aligned = align([(word, one) for word, said in data["train"] for one in said])
+    errors = lambda order, part: word_errors(Graphones.of(aligned, order).speak([word for word, _ in part]), part)
+    return errors(min(ORDERS, key=lambda order: errors(order, data["valid"][::FEWER])), data["test"])
 
 
 class Speller(NamedTuple):
@@ -171,6 +159,12 @@ def frequent(words: list[str], reach: int, least: int) -> dict[str, int]:
     """The places, from 1 on, of what is around a letter at least so many times."""
     often = Counter(seen for word in words for seen in around(word, reach))
     return {seen: i + 1 for i, seen in enumerate(sorted(seen for seen, n in often.items() if n >= least))}
+
+
+def told(part: list[Entry], spoken: list[Said]) -> str:
+    """A line a word, and what is right where that is another."""
+    wrong = lambda one, said: "" if one in said else "  not " + " ".join(said[0])
+    return "\n".join(f"{word:15} {' '.join(one)}{wrong(one, said)}" for (word, said), one in zip(part, spoken))
 
 
 def word_errors(spoken: list[Said], part: list[Entry]) -> float:

@@ -12,13 +12,13 @@ import rnnjax as rj
 from rnnjax.data import load, pad, sets
 from rnnjax.tasks.floors import logistic, majority
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
+from rnnjax.tasks.voting import Averaging
 
 SPEAKERS, MEMBERS = 9, 4
 
 
 def make(setting: Setting) -> Problem:
     """The problem of this recipe, in the size that the setting asks for."""
-    hidden = setting.pick(64, small=4)
     steps, batch = setting.length(600, full=3000), setting.pick(32, small=8)
     data = {split: load("speakers", split) for split in sets.SPLITS}
     frames = np.concatenate([x for x, _ in data["train"]])
@@ -26,24 +26,12 @@ def make(setting: Setting) -> Problem:
     given = {split: pad([scaled(x) for x, _ in part], 32) for split, part in data.items()}
     who = {split: np.array([y for _, y in part], np.int32) for split, part in data.items()}
 
-    layer = rj.Bidirectional(rj.GRU(hidden), merge="concat")
-    k_layer, k_output = jax.random.split(jax.random.key(setting.seed))
-    readers = jax.vmap(lambda key: layer.init(key, jnp.zeros(12)))(jax.random.split(k_layer, MEMBERS))
-    output = jax.random.normal(k_output, (MEMBERS, 2 * hidden, SPEAKERS)) / np.sqrt(2 * hidden)
-    params = {"readers": readers, "output": output, "bias": jnp.zeros((MEMBERS, SPEAKERS))}
-
-    def member(params: Any, xs: Any, lengths: Any) -> jax.Array:
-        """Logits ``[B, 9]`` of one network: what both directions say on average over the frames."""
-        _, ys = layer(params["readers"], xs, lengths=lengths)
-        return ys.sum(0) / lengths[:, None].astype(ys.dtype) @ params["output"] + params["bias"]
+    member = Averaging(12, setting.pick(64, small=4), SPEAKERS, MEMBERS)
 
     def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
         """Noise on the frames, and utterances of every member's own."""
         xs, lengths, y = batch
-        k_noise, k_gain = jax.random.split(key)
-        noise = 0.5 * jax.random.normal(k_noise, (MEMBERS, *xs.shape))
-        shift = 0.1 * jax.random.normal(k_gain, (MEMBERS, 1, *xs.shape[1:]))
-        logits = jax.vmap(member, in_axes=(0, 0, None))(params, xs + noise + shift, lengths)
+        logits = jax.vmap(member, in_axes=(0, 0, None))(params, disturbed(key, xs), lengths)
         labels = jnp.broadcast_to(y, logits.shape[:-1])
         return carry, rj.losses.softmax_cross_entropy(logits, labels, smoothing=0.1).mean()
 
@@ -72,7 +60,15 @@ def make(setting: Setting) -> Problem:
         "logistic regression on means and deviations": lambda: floor(moments),
         "logistic regression on these, first and last frame": lambda: floor(moments_and_ends),
     }
+    params = member.init(jax.random.key(setting.seed))
     return Problem(params, loss, batches, score, floors, cosine(3e-3, steps), steps, noise=True)
+
+
+def disturbed(key: jax.Array, xs: jax.Array) -> jax.Array:
+    """Frames ``[T, B, 12]`` with noise, and moved a little, as each member is given them ``[M, T, B, 12]``."""
+    k_noise, k_shift = jax.random.split(key)
+    noise = 0.5 * jax.random.normal(k_noise, (MEMBERS, *xs.shape))
+    return xs + noise + 0.1 * jax.random.normal(k_shift, (MEMBERS, 1, *xs.shape[1:]))
 
 
 def moments(frames: np.ndarray) -> np.ndarray:

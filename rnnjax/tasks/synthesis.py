@@ -13,7 +13,7 @@ import rnnjax as rj
 from rnnjax.data import pad, sound
 from rnnjax.tasks.prompts import LETTERS, ROW, SET, Prompt, drawn, places, splits, stacked
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
-from rnnjax.tasks.speaker import Speaker
+from rnnjax.tasks.speaker import Said, Speaker
 from rnnjax.tasks.warping import warped_distance
 
 STACK = 4  # frames that a step says: 32 ms
@@ -34,20 +34,11 @@ def make(setting: Setting) -> Problem:
     def loss(params: Any, carry: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
         """The distance that is measured in the end, frame by frame here, and whether the row is done."""
         letters, counts, target, lengths = batch
-        said = model.follow(params, letters, counts, target, key)
-        step = jnp.arange(TIME)[:, None]
-        real, done = ((step < lengths).astype(target.dtype), (step >= lengths - 1).astype(target.dtype))
-        squares = jnp.square(said.frames - target).reshape(*target.shape[:2], STACK, sound.BANDS).mean(-1)
-        apart = jnp.sqrt(squares + 1e-6).mean(-1)
-        unsure = rj.losses.bernoulli_nll(said.done[..., None], done[..., None])
-        return carry, (apart * real).sum() / real.sum() + 0.3 * unsure.mean()
+        return carry, error(model.follow(params, letters, counts, target, key), target, lengths)
 
     def batches(step: int) -> Any:
         rng = np.random.default_rng([setting.seed, step])
-        rows = [drawn(rng, scaled) for _ in range(batch)]
-        letters, counts = pad([np.concatenate([written(prompt.words) for prompt in row]) for row in rows], ROW[1])
-        frames = [np.concatenate([stacked(prompt.frames, STACK) for prompt in row]) for row in rows]
-        return letters, counts, *pad(frames, TIME)
+        return rows_of([drawn(rng, scaled) for _ in range(batch)])
 
     speak = jax.jit(lambda params, letters, counts: model.speak(params, letters, counts, TIME))
 
@@ -79,6 +70,23 @@ def make(setting: Setting) -> Problem:
     optimizer = cosine(3e-3, steps)
     show = lambda params: f"to hear in the folder of the run: said.wav, recorded.wav: {sample.words}"
     return Problem(params, loss, batches, score, floors, optimizer, steps, noise=True, show=show, files=files)
+
+
+def error(said: Said, target: jax.Array, lengths: jax.Array) -> jax.Array:
+    """How far frames are from those to say ``[T, B, F]``, on average over those that are there, and how unsure it is of its end."""
+    step = jnp.arange(TIME)[:, None]
+    real, done = ((step < lengths).astype(target.dtype), (step >= lengths - 1).astype(target.dtype))
+    squares = jnp.square(said.frames - target).reshape(*target.shape[:2], STACK, sound.BANDS).mean(-1)
+    apart = jnp.sqrt(squares + 1e-6).mean(-1)
+    unsure = rj.losses.bernoulli_nll(said.done[..., None], done[..., None])
+    return (apart * real).sum() / real.sum() + 0.3 * unsure.mean()
+
+
+def rows_of(rows: list[list[Prompt]]) -> tuple[np.ndarray, ...]:
+    """Prompts said one after the other: letters ``[S, B]`` and how many, stacked frames ``[T, B, F]`` and how many."""
+    letters = [np.concatenate([written(prompt.words) for prompt in row]) for row in rows]
+    frames = [np.concatenate([stacked(prompt.frames, STACK) for prompt in row]) for row in rows]
+    return *pad(letters, ROW[1]), *pad(frames, TIME)
 
 
 def speaker(setting: Setting) -> Speaker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnnjax as rj
-from rnnjax.data import load, pad, sets
+from rnnjax.data import load, sets
 from rnnjax.tasks.ibm import model1, word_for_word
+from rnnjax.tasks.pairs import batches, written
 from rnnjax.tasks.recipe import Problem, Recipe, Score, Setting, cosine
 from rnnjax.tasks.subwords import END, Pieces
 
@@ -41,18 +43,12 @@ def make(setting: Setting) -> Problem:
     # a piece begins as the mean of what it gives by model 1, so that from the start what is attended to is near what is to be written
     params["source_table"] = lexicon(coded, english.kinds, spanish.kinds) @ params["target_table"]
 
-    @jax.jit
-    def write(params: Any, source: Any, lengths: Any) -> jax.Array:
-        step, start = model.decoder_step(params, source, source_lengths=lengths)
-        begin = jnp.full(lengths.shape, END, jnp.int32)
-        return rj.seq2seq.beam(step, start, begin, end=END, length=WRITTEN, beams=4, length_penalty=1.0)[0][0]
+    write = jax.jit(partial(best, model))
 
     def translate(params: Any, texts: list[str]) -> list[str]:
         """What a beam of four finds best."""
-        parts = [texts[at : at + rows] for at in range(0, len(texts), rows)]
-        filled = [[english.encode(text) for text in part + ["."] * (rows - len(part))] for part in parts]
-        written = [np.asarray(write(params, *pad(part, WRITTEN, cut=True))).T for part in filled]
-        return [spanish.decode(row) for row in np.concatenate(written)[: len(texts)]]
+        pieces = written(partial(write, params), [english.encode(text) for text in texts], rows, WRITTEN)
+        return [spanish.decode(row) for row in pieces]
 
     def score(params: Any, split: str) -> Score:
         """Of the whole test split; on the way a fifth of valid will do."""
@@ -61,31 +57,24 @@ def make(setting: Setting) -> Problem:
 
     def show(params: Any) -> str:
         few = data["valid"][:: max(1, len(data["valid"]) // 5)][:5]
-        written = translate(params, [text for text, _ in few])
-        return "\n\n".join(f"{source}\n{ours}\n({text})" for (source, text), ours in zip(few, written))
-
-    times = [max(len(source), len(target) - 1) for source, target in coded]
-    order = rj.data.batches(times, batch, setting.seed)
-
-    def batches(step: int) -> Any:
-        places = order(step)
-        time = next(time for time in shapes if time >= max(times[i] for i in places))
-        source, target = zip(*(coded[i] for i in places))
-        return pad(source, time), pad(target, time + 1)
-
-    def floor(least: float) -> float:
-        words = {split: [(parts(e), parts(s)) for e, s in data[split]] for split in ("train", "test")}
-        written = word_for_word(words["train"], [source for source, _ in words["test"]], least)
-        return scored([joined(text) for text in written], data["test"]).value
+        said = translate(params, [text for text, _ in few])
+        return "\n\n".join(f"{source}\n{ours}\n({text})" for (source, text), ours in zip(few, said))
 
     floors = {
-        "word for word by IBM model 1": lambda: floor(0.0),
-        "without words that give less than half a word": lambda: floor(0.5),
+        "word for word by IBM model 1": lambda: floor(data, 0.0),
+        "without words that give less than half a word": lambda: floor(data, 0.5),
     }
     loss = lambda params, carry, batch, key: (carry, mean_nats(model, params, batch, key))
-    return Problem(
-        params, loss, batches, score, floors, cosine(4e-3, steps), steps, validations=5, noise=True, show=show
-    )
+    sources, targets = zip(*coded)
+    drawn, optimizer = batches(sources, targets, shapes, batch, setting.seed), cosine(4e-3, steps)
+    return Problem(params, loss, drawn, score, floors, optimizer, steps, validations=5, noise=True, show=show)
+
+
+def floor(data: dict[str, list[Pair]], least: float) -> float:
+    """Word for word by IBM model 1, without words that give less than so much of a word."""
+    words = {split: [(parts(e), parts(s)) for e, s in data[split]] for split in ("train", "test")}
+    said = word_for_word(words["train"], [source for source, _ in words["test"]], least)
+    return scored([joined(text) for text in said], data["test"]).value
 
 
 def translator(hidden: int, features: int, source_kinds: int, target_kinds: int) -> Any:
@@ -99,6 +88,13 @@ def translator(hidden: int, features: int, source_kinds: int, target_kinds: int)
         attention="multiplicative",
         tied=True,
     )
+
+
+def best(model: Any, params: Any, source: Any, lengths: Any) -> jax.Array:
+    """The pieces ``[T, B]`` that a beam of four finds best."""
+    step, start = model.decoder_step(params, source, source_lengths=lengths)
+    begin = jnp.full(lengths.shape, END, jnp.int32)
+    return rj.seq2seq.beam(step, start, begin, end=END, length=WRITTEN, beams=4, length_penalty=1.0)[0][0]
 
 
 def mean_nats(model: Any, params: Any, batch: Any, key: Any) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,37 @@ import rnnjax as rj
 from rnnjax.tasks.recipe import Score
 
 Member = Callable[..., jax.Array]  # (params, *given) -> logits [B, kinds]
+
+
+class Averaging(NamedTuple):
+    """Networks of a layer that reads in both directions, and says what it says on average over time.
+
+    features, hidden, kinds: of the input, of each direction, of the answers. members: networks, each leaf's first axis.
+    """
+
+    features: int
+    hidden: int
+    kinds: int
+    members: int
+
+    @property
+    def layer(self) -> Any:
+        return rj.Bidirectional(rj.GRU(self.hidden), merge="concat")
+
+    def init(self, key: jax.Array) -> dict[str, Any]:
+        """``readers``; ``output [M, 2 H, kinds]``, ``bias``."""
+        k_readers, k_output = jax.random.split(key)
+        start, both = lambda key: self.layer.init(key, jnp.zeros(self.features)), 2 * self.hidden
+        return {
+            "readers": jax.vmap(start)(jax.random.split(k_readers, self.members)),
+            "output": jax.random.normal(k_output, (self.members, both, self.kinds)) / np.sqrt(both),
+            "bias": jnp.zeros((self.members, self.kinds)),
+        }
+
+    def __call__(self, params: Any, xs: jax.Array, lengths: jax.Array) -> jax.Array:
+        """Logits ``[B, kinds]`` of one member."""
+        _, ys = self.layer(params["readers"], xs, lengths=lengths)
+        return ys.sum(0) / lengths[:, None].astype(ys.dtype) @ params["output"] + params["bias"]
 
 
 def started(start: Callable[[jax.Array], Any], seed: int, members: int) -> Any:

@@ -18,18 +18,14 @@ QUICK = dict(steps=4, batch=4, progress=False)
 sigmoid = lambda z: 1 / (1 + np.exp(-z))
 
 
-@pytest.mark.slow
-def test_grud_is_that_of_the_paper():
+def grud_by_hand(params, xs):
     """Che et al. 2018, equations 10 to 14, with GRU's reset before its product as they have it, a step at a time in float64."""
-    cell = Decayed(rj.GRU(3, reset_after=False))
-    params = jax.tree.map(lambda a: a + 0.3 * RNG.normal(size=a.shape), cell.init(jax.random.key(0), jnp.zeros(6)))
-    m = (RNG.random((7, 2, 1)) < 0.5).astype(float)
-    xs = np.concatenate([RNG.normal(size=(7, 2, 1)), m, RNG.uniform(0.5, 4, (7, 2, 1)), RNG.normal(size=(7, 2, 3))], -1)
-    _, found = rj.unroll(cell, params, jnp.asarray(xs, jnp.float32))
-    p, (w_r, w_z, w_n) = params["cell"], np.split(np.asarray(params["cell"]["input"], np.float64), 3, 1)
-    (u_r, u_z, u_n), (b_r, b_z, b_n) = (np.split(np.asarray(p[k], np.float64), 3, -1) for k in ("recurrent", "bias"))
-    h = np.zeros((2, 3))
-    for t, x in enumerate(xs):
+    params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+    (w_r, w_z, w_n), (u_r, u_z, u_n), (b_r, b_z, b_n) = (
+        np.split(params["cell"][name], 3, -1) for name in ("input", "recurrent", "bias")
+    )
+    h, hs = np.zeros((2, 3)), []
+    for x in xs:
         v, seen, d, mean = (x[:, i : i + 1] for i in range(4))
         gamma_x = np.exp(-np.maximum(0, params["input_decay"] * d + params["input_decay_bias"]))
         gamma_h = np.exp(-np.maximum(0, params["carry_decay"] * d + params["carry_decay_bias"]))
@@ -37,7 +33,30 @@ def test_grud_is_that_of_the_paper():
         h = gamma_h * h
         r, z = sigmoid(x @ w_r + h @ u_r + b_r), sigmoid(x @ w_z + h @ u_z + b_z)
         h = z * h + (1 - z) * np.tanh(x @ w_n + (r * h) @ u_n + b_n)
-        np.testing.assert_allclose(found[t], h, atol=2e-5)
+        hs.append(h)
+    return np.stack(hs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "near"), [(jnp.float32, 2e-5), (jnp.float16, 5e-3), (jnp.bfloat16, 4e-2)])
+def test_grud_is_that_of_the_paper(dtype, near):
+    """Values, and the slope of their sum along a direction of all params by differences in float64."""
+    rng = np.random.default_rng(0)
+    cell = Decayed(rj.GRU(3, reset_after=False))
+    of = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
+    params = of(jax.tree.map(lambda a: a + 0.3 * rng.normal(size=a.shape), cell.init(jax.random.key(0), jnp.zeros(6))))
+    m = (rng.random((7, 2, 1)) < 0.5).astype(float)
+    xs = np.concatenate([rng.normal(size=(7, 2, 1)), m, rng.uniform(0.5, 4, (7, 2, 1)), rng.normal(size=(7, 2, 3))], -1)
+    (_, found), slopes = jax.value_and_grad(
+        lambda p: (lambda ys: (ys.astype(jnp.float32).sum(), ys))(rj.unroll(cell, p, of(xs))[1]), has_aux=True
+    )(params)
+    assert found.dtype == dtype and all(slope.dtype == dtype for slope in jax.tree.leaves(slopes))
+    np.testing.assert_allclose(np.asarray(found, float), grud_by_hand(params, xs), atol=near)
+    along = jax.tree.map(lambda a: rng.normal(size=a.shape), params)
+    moved = lambda by: jax.tree.map(lambda a, d: np.asarray(a, float) + by * d, params, along)
+    want = (grud_by_hand(moved(1e-6), xs).sum() - grud_by_hand(moved(-1e-6), xs).sum()) / 2e-6
+    slope = sum(np.vdot(d, np.asarray(a, float)) for a, d in zip(jax.tree.leaves(slopes), jax.tree.leaves(along)))
+    np.testing.assert_allclose(slope, want, rtol=5 * near)
 
 
 @pytest.mark.slow
