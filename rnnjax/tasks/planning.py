@@ -49,7 +49,7 @@ BODIES = {
         0.01,
         3.0,
         0.3,
-        ((-9.0, -9.0), (9.0, 9.0)),
+        HUMAN.limits,  # without them networks learned, now and then, to turn the elbow through itself, a long way round
         ((0.3, 0.7), (2.0, 2.3)),
         partial(accelerations, HUMAN),
         partial(hand, HUMAN),
