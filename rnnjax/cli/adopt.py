@@ -14,7 +14,7 @@ from rnnjax.cli.load import Loaded, load
 from rnnjax.cli.settings import Settings, build
 from rnnjax.cli.work import Task
 
-SHAPE = ("cell", "hidden", "layers")  # settings that decide what arrays there are
+SHAPE = ("cell", "hidden", "layers", "members")  # settings that decide what arrays there are
 
 
 def taken_over(given: dict[str, Any], folder: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def of_classes(params: Any, task: Task, loaded: Loaded, settings: Settings) -> t
         return loaded.params, begins(loaded, settings, f"on the columns {', '.join(task.memory['columns'])}")
     check_same("unit", task, loaded, settings)
     new, old = (["", *memory["words"]] for memory in (task.memory, loaded.memory))
-    table = moved(params["table"], loaded.params["table"], 0, *places(new, old))
+    table = moved(params["table"], loaded.params["table"], -2, *places(new, old))
     return loaded.params | {"table": table}, begins(loaded, settings, known_of(new[1:], old[1:], task.memory["unit"]))
 
 

@@ -132,7 +132,8 @@ def network(add: Add) -> None:
     _flag(add, "cell", str, "NAME", f"the recurrent cell: {', '.join(sorted(cell_names()))}")
     _flag(add, "hidden", count, "N", "features of each layer")
     _flag(add, "layers", count, "N", "layers")
-    _flag(add, "dropout", share, "X", "dropout on the output of each layer, in [0, 1)")
+    _flag(add, "dropout", share, "X", "dropout on the output of each layer, in [0, 1); for labels of what is read too")
+    _flag(add, "members", count, "N", "networks that vote on a label, each learning on its own")
     add(
         "--init-from",
         metavar="DIR",

@@ -22,8 +22,8 @@ OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESU
 
 LEAST = {"hidden": 1, "layers": 1, "steps": 1, "batch": 1, "time": 1, "patience": 1, "validate_every": 1, "seed": 0}
 LEAST |= {"rate": 1e-30, "clip": 1e-30, "dropout": 0, "held_out": 1e-30}
-LEAST |= {"accumulate": 1}
-BELOW = {"layers": 2**13, "dropout": 1, "held_out": 0.5 + 1e-9}  # the others: 2^31
+LEAST |= {"accumulate": 1, "members": 1}
+BELOW = {"layers": 2**13, "members": 2**13, "dropout": 1, "held_out": 0.5 + 1e-9}  # the others: 2^31
 KINDS = {"data": (str, tuple, type(None)), "header": (bool, type(None)), "cell": (str,)}
 KINDS |= dict.fromkeys(("horizon", "season"), (int, type(None))) | dict.fromkeys(("mode", "output", "gaps"), (str,))
 STRINGS = ("sep", "encoding", "thousands", "text", "series", "label", "init_from", "checkpoint", "date")
@@ -31,7 +31,7 @@ KINDS |= dict.fromkeys(STRINGS, (str, type(None)))
 KINDS |= dict.fromkeys(("percent", "currency", "bf16"), (bool,))
 KINDS |= dict.fromkeys(("rate", "dropout", "clip", "held_out"), (int, float))
 KINDS |= dict.fromkeys(("hidden", "layers", "steps", "batch", "time", "patience", "validate_every", "seed"), (int,))
-KINDS |= {"accumulate": (int,), "average": (int, float, type(None))}
+KINDS |= {"accumulate": (int,), "members": (int,), "average": (int, float, type(None))}
 
 
 def fresh_folder(settings: Settings, root: str = "rnnjax-runs") -> Path:

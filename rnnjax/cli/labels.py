@@ -94,9 +94,8 @@ class Seen(NamedTuple):
     def network(self, settings: Settings) -> Classifier:
         """The network of a run."""
         layer = cell_type(settings.cell)(settings.hidden)
-        layer = rj.Dropout(layer, settings.dropout) if settings.dropout else layer
         symbols = len(self.how) if isinstance(self.how, Words) else 0
-        return Classifier(layer, settings.layers, len(self.classes), symbols, SEEN, settings.dropout)
+        return Classifier(layer, settings.layers, len(self.classes), symbols, SEEN, settings.dropout, settings.members)
 
     def example(self, batch: int) -> jax.ShapeDtypeStruct:
         """One step's input."""
@@ -145,9 +144,10 @@ def label_task(settings: Settings) -> Task:
     logits, truth = logits_of(network, apart, **settings.precision), labels[held]
 
     def loss(params, carry, batch, key):
-        found = network(params, batch["inputs"], batch["lengths"], key, **settings.precision)
-        right = jnp.mean((jnp.argmax(found, -1) == batch["labels"]).astype(jnp.float32))
-        return carry, jnp.mean(rj.losses.softmax_cross_entropy(found, batch["labels"])), {"accuracy": right}
+        found = network.each(params, batch["inputs"], batch["lengths"], key, **settings.precision)
+        labels = jnp.broadcast_to(batch["labels"], found.shape[:-1])
+        right = jnp.mean((jnp.argmax(found, -1) == labels).astype(jnp.float32))
+        return carry, jnp.mean(rj.losses.softmax_cross_entropy(found, labels)), {"accuracy": right}
 
     return Task(
         title=title(data, classes, how),

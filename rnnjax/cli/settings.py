@@ -47,6 +47,7 @@ class Settings:
     time: int = 64
     rate: float = 8e-3
     dropout: float = 0.0
+    members: int = 1
     clip: float = 1.0
     patience: int = 5
     validate_every: int = 100
@@ -133,7 +134,14 @@ class Settings:
 
 
 TABLE_DEFAULTS: dict[str, Any] = {"hidden": 64, "steps": 1000, "time": 48, "rate": 2e-3}
-LABEL_DEFAULTS: dict[str, Any] = {"hidden": 64, "batch": 32, "time": 400, "rate": 2e-3, "dropout": 0.3}
+LABEL_DEFAULTS: dict[str, Any] = {
+    "hidden": 32,
+    "members": 8,
+    "batch": 32,
+    "time": 400,
+    "rate": 3e-3,
+    "dropout": 0.5,
+}
 AHEAD_DEFAULTS: dict[str, Any] = {"hidden": 64, "batch": 32, "steps": 1000, "rate": 2e-3, "validate_every": 50}
 NAMES = tuple(f.name for f in fields(Settings))
 

@@ -53,7 +53,8 @@ def scaled(table: Table, first: int) -> Scaled:
         )
     change = np.diff(level, axis=0, prepend=level[:1])
     step = np.sqrt(np.mean(change[:first] ** 2, 0))
-    step = np.where(step > 0, step, 1.0)
+    usual = float(np.sqrt(np.mean(step[step > 0] ** 2))) if (step > 0).any() else 1.0
+    step = np.where(step > 0, step, usual)  # larger, what is said of a constant column would be most of the loss
     return Scaled(level, change / step, table.missing, mean * largest, deviation * largest, step)
 
 

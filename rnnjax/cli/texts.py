@@ -14,7 +14,7 @@ import numpy as np
 import rnnjax as rj
 from rnnjax.cli.settings import Settings, build
 from rnnjax.cli.work import Task, batches_of, last_part, mean_loss, validation
-from rnnjax.data import DataError, Vocabulary, python_documentation, read_text
+from rnnjax.data import DataError, Vocabulary, looks_like_table, python_documentation, read_text
 from rnnjax.data.files import called
 
 SHORTEST = 300  # characters of a text
@@ -33,6 +33,7 @@ def text_task(settings: Settings) -> Task:
     """Predict the next character; the end of the text is held out. Loss: cross-entropy in nats."""
     known, held = parted(read_texts(settings), settings.held_out)
     text, first = known + held, len(known)
+    table = settings.files and looks_like_table(text, ",")
     vocabulary = Vocabulary.of(text)
     tokens = vocabulary.encode(text)
     cell, symbols = build(settings, len(vocabulary)), len(vocabulary)
@@ -60,6 +61,8 @@ def text_task(settings: Settings) -> Task:
         memory={"symbols": vocabulary.symbols},
         held=last_part(settings.held_out) + " of each" * (len(settings.files) > 1),
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+        remarks=("it is read as a text, and looks like a table of numbers; --sep , forecasts its columns",)
+        * bool(table),
     )
 
 

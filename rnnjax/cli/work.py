@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import Settings
 from rnnjax.data import held_out, windows
 from rnnjax.train import LossFn
@@ -67,6 +68,8 @@ def make_task(settings: Settings) -> Task:
     """Reads the data and sets the task. Raises: DataError, BadInput."""
     from rnnjax.cli import ahead, labels, tables, texts
 
+    if settings.members > 1 and not settings.is_labelled:
+        raise BadInput(f"--members {settings.members} networks vote on labels; it goes with --label")
     if settings.is_ahead:
         return ahead.ahead_task(settings)
     if settings.is_labelled:

@@ -231,5 +231,9 @@ def set_apart(sequences: list[Any], labels: list[str], part: float) -> np.ndarra
         of_class = np.flatnonzero(classes == label)
         order = np.sort(marks[of_class])
         few = min(max(1, round(part * len(order))), len(order) - 1)
-        held[of_class] = (marks[of_class] < order[few]) if few else False
+        first = marks[of_class] == order[0]
+        below = marks[of_class] < order[few]
+        held[of_class] = (
+            below if below.any() else first & ~first.all()
+        )  # one that is repeated more often than the share
     return held

@@ -158,14 +158,14 @@ def blank(cell: str) -> bool:
     return not cell.strip()
 
 
-def looks_like_table(text: str) -> bool:
-    r"""Whether letters are a table for sure: rows cut evenly by tabs or semicolons, half of the cells or more being numbers.
+def looks_like_table(text: str, separators: str = "\t;") -> bool:
+    r"""Whether letters are a table for sure: rows cut evenly by one of these, half of the cells or more being numbers.
 
     >>> looks_like_table("day;x\n" + "Mon;1,5\n" * 9), looks_like_table("He came; he saw.\nHe won; and left.\n" * 9)
     (True, False)
     """
     head = [line for line in text[:20_000].split("\n")[:-1] if line.strip()][:50]
-    for separator in "\t;":
+    for separator in separators:
         if len(head) > 2 and evenness(head, separator) == 1:
             cells = [cell.strip() for row in csv.reader(head[1:], delimiter=separator) for cell in row]
             return sum(bool(re.fullmatch(r"[-+]?[\d.,]*\d[\d.,]*(e[-+]?\d+)?", c, re.I)) for c in cells) * 2 >= len(

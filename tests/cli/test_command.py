@@ -316,6 +316,19 @@ def test_columns_that_do_not_change_and_large_ones(tmp_path, capsys):
     assert 1e301 < first[1] < 1e303 and abs(first[0] - 0.2) < 0.1
 
 
+def test_columns_that_do_not_change_leave_the_others_their_share_of_the_loss():
+    """Beside three constants an error of half a step of x counts as much as the same of a constant, by the loss as it is defined."""
+    from rnnjax.cli.tables import scaled
+    from rnnjax.data import Table
+
+    x = np.sin(np.arange(60.0) / 9)
+    values = np.stack([x, *[np.full(60, c) for c in (7.0, 0.0, 1e6)]], 1)
+    one = scaled(Table(("x", "a", "b", "c"), values, np.zeros((60, 4), bool), ()), 54)
+    steps = np.diff((x - x[:54].mean()) / x[:54].std(), prepend=0)[1:54]
+    np.testing.assert_allclose(one.step, np.sqrt(np.sum(steps**2) / 54), rtol=1e-12)
+    assert (one.change[:, 1:] == 0).all()
+
+
 def test_names_with_commas_are_quoted_and_options_reach_the_reader(tmp_path, capsys):
     """Thousands, percent, a header of years, a ``sep=`` line, UTF-16 and gz, a semicolon table named .txt."""
     import gzip
@@ -455,6 +468,7 @@ def test_bad_table(content, message, tmp_path, capsys):
         (["--dropout", "1"], "argument --dropout: must be a number of at least 0 and below 1"),
         (["--average", "1"], "argument --average: must be a number between 0 and 1, such as 0.999"),
         (["--accumulate", "3", "--steps", "2"], "--accumulate 3 makes no update in --steps 2; give more steps"),
+        (["--members", "3"], "--members 3 networks vote on labels; it goes with --label"),
         (["--resume"], "--resume needs --out"),
         (["--cell", "nosuch"], "there is no cell 'nosuch'; the cells are antisymmetricrnn, atr,"),
         (["--bogus"], "rnnjax train: unrecognized arguments: --bogus (see rnnjax train --help)"),

@@ -3,7 +3,10 @@
 import csv
 import io
 import re
+from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cli.command import fails, valid_lines
@@ -126,6 +129,14 @@ def test_the_held_out_part_is_that_of_each_class_and_repeats_stay_together():
     np.testing.assert_array_equal(set_apart([texts[i] for i in again], [labels[i] for i in again], 0.2), held[again])
 
 
+def test_texts_that_are_repeated_more_often_than_the_share_are_held_out_one_whole():
+    texts, labels = [f"{label} {i % 3}" for i in range(30) for label in "ab"], list("ab") * 30
+    held = set_apart(texts, labels, 0.1)
+    out = {text for text, apart in zip(texts, held) if apart}
+    assert sorted(text[0] for text in out) == ["a", "b"] and held.sum() == 20  # one of three, all ten of it
+    assert not set_apart(["one"] * 20, ["a"] * 20, 0.1).any()
+
+
 def steps_of(count=40):
     """Sequences in long format: the class is whether x, which has gaps, rises."""
     rng, rows = np.random.default_rng(0), []
@@ -171,6 +182,26 @@ def test_a_network_is_blind_to_padding_and_order_of_the_file(moods):
     for sequence, found in list(zip(encoded, together))[:: len(encoded) - 1]:
         alone = loaded.cell(loaded.params, *padded([sequence], [max(1, len(sequence))]))[0]
         np.testing.assert_allclose(alone, found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_each_member_is_the_network_alone_and_the_mean_of_their_probabilities_counts(moods):
+    """By NumPy from the logits of each, and what its dropout leaves out is not what another's does."""
+    from rnnjax.cli.classifier import padded
+    from rnnjax.cli.labels import Seen
+
+    loaded = load(moods[1])
+    network, words = loaded.cell, Seen.of(loaded.memory).encode([row[1] for row in moods[3][:4]])
+    alone, each = replace(network, members=1), lambda i: jax.tree.map(lambda a: a[i], loaded.params)
+    batch = padded(words, [max(map(len, words))])
+    say = jax.jit(alone)
+    logits = np.stack([say(each(i), *batch) for i in range(network.members)]).astype(float)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    assert network.members == 8 and np.ptp(p, axis=0).min() > 0
+    np.testing.assert_allclose(np.exp(network(loaded.params, *batch)), p.mean(0), rtol=1e-5)
+    same = jax.tree.map(lambda a: jnp.broadcast_to(a[:1], a.shape), loaded.params)
+    noisy = np.asarray(network.each(same, *batch, key=jax.random.key(0)))
+    assert all((noisy[i] != noisy[0]).all() for i in range(1, network.members))
 
 
 def test_scores_and_confusion_by_hand():

@@ -20,6 +20,7 @@ from rnnjax.cli.load import load
 from rnnjax.cli.settings import Settings, build
 from rnnjax.cli.texts import encode_inputs
 from rnnjax.cli.train import rate_of
+from rnnjax.cli.work import make_task
 
 CAT = "the cat sat on the mat. the dog sat on the log. a bird sang in the tree! " * 20
 SHIP = "THE SHIP WENT OUT; THE SHIP CAME IN?\n" * 40
@@ -66,6 +67,16 @@ def test_several_files_each_with_its_end_held_out(files, of_two, capsys):
     capsys.readouterr()
     assert main(["eval", str(out)]) == 0
     assert float(capsys.readouterr().out.split()[1]) == min(line["bits_per_char"] for line in valid_lines(out))
+
+
+def test_a_table_cut_by_commas_that_is_named_a_text_is_read_as_one_with_a_word(files, tmp_path):
+    """A semicolon tells a table from prose, a comma does not; with ``--sep ,`` it is a table."""
+    path = tmp_path / "sales.txt"
+    path.write_text("day,sold\n" + "".join(f"{i},{i % 7}.5\n" for i in range(60)))
+    task = make_task(Settings.of({"data": str(path)}))
+    assert task.unit == "bits_per_char" and "--sep , forecasts its columns" in task.remarks[0]
+    assert make_task(Settings.of({"data": str(path), "sep": ","})).unit == "mse"
+    assert not make_task(Settings.of({"data": str(files[0])})).remarks
 
 
 def test_texts_that_are_too_short_together_and_tables_among_texts(files, tmp_path, capsys):
@@ -159,7 +170,6 @@ def test_a_run_begins_with_the_network_of_another(files, of_two, tmp_path, capsy
     """Symbols keep their weights under their new places, new ones start fresh: what is predicted among the known is the same."""
     from rnnjax.cli.adopt import adopted
     from rnnjax.cli.train import beginning
-    from rnnjax.cli.work import make_task
 
     source, text = of_two[0], CAT.replace("!", "é").replace("\n", "")
     (tmp_path / "new.txt").write_text(text)
