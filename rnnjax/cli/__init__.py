@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import rnnjax
@@ -98,10 +99,11 @@ def _run(argv: list[str]) -> int:
     args, unknown = parser().parse_known_args(argv)
     if unknown:
         args.parser.error(_unrecognized(args, unknown))
+    doubt = _doubt(args)
     try:
         status = args.run(args)
         sys.stdout.flush()
-        return status
+        return _say(doubt, status) if doubt and not status else status
     except BrokenPipeError:  # `rnnjax sample DIR | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -117,6 +119,14 @@ def _run(argv: list[str]) -> int:
         if sentence is None:
             raise
         return _say(sentence, 2)
+
+
+def _doubt(args: argparse.Namespace) -> str | None:
+    """Of the run that is read or gone on with; told once all went well, as what fails has a sentence of its own."""
+    from rnnjax.cli import folder
+
+    run = getattr(args, "folder", None) or (getattr(args, "resume", False) and args.out)
+    return folder.doubt(Path(run)) if run else None
 
 
 def _print_any_text() -> None:

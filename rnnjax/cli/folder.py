@@ -13,12 +13,14 @@ from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import NAMES, Settings
 from rnnjax.data.files import STANDARD_INPUT, standard_input
 from rnnjax.lock import LOCK, Lock
+from rnnjax.train.digest import sha256
 
 CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE = "config.json", "metrics.jsonl", "checkpoints", "loss.png", "sample.txt"
 CONFUSION, PIPED, FAN = "confusion.png", "standard-input", "forecast.png"
 TASK, RESULT, SOUNDS = "task.json", "result.json", {"said.wav", "recorded.wav"}  # of `rnnjax train --task`
 EXPORTS = {"model.onnx", "model.safetensors", "stablehlo"}  # of `rnnjax export`
 OURS = {CONFIG, METRICS, CHECKPOINTS, PLOT, SAMPLE, CONFUSION, PIPED, TASK, RESULT, FAN} | SOUNDS | EXPORTS
+SEAL = "sha256"  # of all else in config.json; runs of earlier versions have none
 
 LEAST = {"hidden": 1, "layers": 1, "steps": 1, "batch": 1, "time": 1, "patience": 1, "validate_every": 1, "seed": 0}
 LEAST |= {"rate": 1e-30, "clip": 1e-30, "dropout": 0, "held_out": 1e-30}
@@ -105,10 +107,11 @@ def steps_done(folder: Path) -> int:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """``config.json``, there whole or not at all."""
+    """``config.json``, there whole or not at all; on its first line the digest of all else."""
     beside, settings = folder / (CONFIG + ".new"), config["settings"]
     back = [STANDARD_INPUT if file == str(folder / PIPED) else file for file in as_files(settings["data"])]
-    config = config | {"settings": settings | {"data": as_data(back)}}
+    config = json.loads(json.dumps(config | {"settings": settings | {"data": as_data(back)}}))
+    config = {SEAL: sealed(config)} | {name: value for name, value in config.items() if name != SEAL}
     try:
         with beside.open("w", encoding="utf-8") as file:
             file.write(json.dumps(config, indent=2) + "\n")
@@ -117,6 +120,26 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
         os.replace(beside, folder / CONFIG)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def sealed(config: dict[str, Any]) -> str:
+    """The digest of a config's values, however the file is laid out."""
+    values = {name: value for name, value in config.items() if name != SEAL}
+    return sha256(json.dumps(values, sort_keys=True).encode())
+
+
+def doubt(folder: Path) -> str | None:
+    """What to tell of a ``config.json`` that reads well and is not what was written; None without a digest, or where that is right."""
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if SEAL not in config or config[SEAL] == sealed(config):
+            return None
+    except (OSError, ValueError, TypeError, RecursionError):  # who reads it will say so
+        return None
+    return (
+        f"{folder / CONFIG} is not what was written (its SHA-256 differs), and so this may be of another run; put it back, or if "
+        f'you edited it and mean it, delete its line "{SEAL}"'
+    )
 
 
 def read_config(folder: Path) -> tuple[Settings, dict[str, Any]]:

@@ -17,6 +17,15 @@ def fails(capsys, *argv):
     return sentence
 
 
+def turned_round(run, *steps):
+    """The largest file of each of these checkpoints is written backwards; the name of the last one."""
+    for step in steps:
+        files = (path for path in (run / "checkpoints" / step).rglob("*") if path.is_file())
+        largest = max(files, key=lambda path: path.stat().st_size)
+        largest.write_bytes(largest.read_bytes()[::-1])
+    return largest.name
+
+
 def valid_lines(out):
     """The validation lines of a run."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

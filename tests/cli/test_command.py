@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from cli.command import fails
 
+from rnnjax.cli import folder as folders
 from rnnjax.cli import main
+from rnnjax.cli.errors import BadInput
 from rnnjax.cli.load import load
 
 TEXT = "the cat sat on the mat. the dog sat on the log. a bird sang in the tree! " * 30
@@ -532,6 +534,38 @@ def test_a_checkpoint_of_another_shape(trained, tmp_path, capsys):
         assert "of another shape" in fails(capsys, *argv)
     (out / "config.json").write_text("{")
     assert "cannot be read as the settings of a run" in fails(capsys, "eval", out)
+
+
+def test_no_flip_in_the_settings_is_silent(trained, tmp_path, capsys):
+    """Each is told, by whoever reads the file or once the command has done its work; or it changed no value."""
+    whole, seen = (trained / "config.json").read_bytes(), {"refused": 0, "doubted": 0, "the same": 0}
+    values = lambda content: [*json.loads(content).items()][1:]  # the digest comes first
+    for at in range(0, len(whole), 7):
+        (tmp_path / "config.json").write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 7]) + whole[at + 1 :])
+        try:
+            folders.read_config(tmp_path)
+        except BadInput:
+            seen["refused"] += 1
+            continue
+        told = folders.doubt(tmp_path)
+        seen["doubted" if told else "the same"] += 1
+        assert told or values((tmp_path / "config.json").read_bytes()) == values(whole)
+    assert min(seen.values()) > 0 and seen["doubted"] > 20
+
+
+def test_settings_that_were_edited(trained, tmp_path, capsys):
+    """Told, with what to do, after all went well; without a digest, as of earlier versions, they are taken as they are."""
+    out = tmp_path / "run"
+    shutil.copytree(trained, out)
+    config = json.loads((out / "config.json").read_text())
+    config["settings"]["seed"] = 7
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["sample", str(out), "--length", "5"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and 'if you edited it and mean it, delete its line "sha256"' in said
+    del config["sha256"]
+    (out / "config.json").write_text(json.dumps(config))
+    assert main(["sample", str(out), "--length", "5"]) == 0 and not capsys.readouterr().err
 
 
 def test_changed_data_are_noticed(trained, tmp_path, capsys):

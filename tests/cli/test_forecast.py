@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from cli.command import fails
+from cli.command import fails, turned_round
 
 import rnnjax as rj
 from rnnjax.cli import main
@@ -211,6 +211,17 @@ def test_a_config_that_was_edited(trained, was, now, capsys, tmp_path):
     assert was in config.read_text()
     config.write_text(config.read_text().replace(was, now))
     assert "was it edited?" in fails(capsys, "forecast", tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints(trained, capsys, tmp_path):
+    """The one before, with a warning that names the file; none, with a sentence, where none is whole."""
+    for run, steps in (("one", ["20"]), ("both", ["10", "20"])):
+        shutil.copytree(trained[0] / "run", tmp_path / run)
+        largest = turned_round(tmp_path / run, *steps)
+    with pytest.warns(RuntimeWarning, match=f"going on from step 10, as .*/20/.*/{largest} is not what was written"):
+        assert main(["forecast", str(tmp_path / "one")]) == 0
+    assert "is whole" in fails(capsys, "forecast", tmp_path / "both")
 
 
 def test_without_data_or_of_another_kind(trained, capsys, tmp_path):

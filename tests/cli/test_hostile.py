@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli.command import fails
+from cli.command import fails, turned_round
 from train import problem
 
 import rnnjax
@@ -97,15 +97,10 @@ def test_what_reads_a_run_reads_no_damaged_checkpoint(trained, tmp_path, capsys)
     commands = [["eval"], ["sample", "--length", "3"], ["export", "--to", "stablehlo"]]
     for run, steps in (("one", ["20"]), ("both", ["10", "20"])):
         shutil.copytree(trained, tmp_path / run)
-        for step in steps:
-            largest = max(
-                (tmp_path / run / "checkpoints" / step).rglob("*"),
-                key=lambda path: path.is_file() and path.stat().st_size,
-            )
-            largest.write_bytes(largest.read_bytes()[::-1])
+        largest = turned_round(tmp_path / run, *steps)
     for command, *flags in commands:
         with pytest.warns(
-            RuntimeWarning, match=f"going on from step 10, as .*/20/.*/{largest.name} is not what was written"
+            RuntimeWarning, match=f"going on from step 10, as .*/20/.*/{largest} is not what was written"
         ):
             assert main([command, str(tmp_path / "one"), *flags]) == 0
         assert "is whole" in fails(capsys, command, tmp_path / "both", *flags)
