@@ -137,6 +137,7 @@ def test_a_table_on_standard_input(tmp_path, monkeypatch, capsys):
 def test_a_long_text_is_measured_in_part_and_whole_at_the_end(files, tmp_path, monkeypatch, capsys):
     """The part is the beginnings of evenly spread rows; the whole is what `eval` says, and what the run says at its end."""
     monkeypatch.setattr(texts, "BOUND", 100)
+    monkeypatch.setattr(texts, "PART", 90)
     assert train(tmp_path / "run", "--data", files[0], "--held-out", 0.5, *SMALL) == 0
     said = capsys.readouterr().out
     *part, whole = valid_lines(tmp_path / "run")
