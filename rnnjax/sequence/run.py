@@ -49,7 +49,8 @@ def backward(tree: Any, reverse: bool) -> Any:
 def outputs_along(run: Run, carries: Carry, reverse: bool) -> Any:
     """What the cell's own step puts out at every step of a run whose carries are known."""
     after = backward(carries, reverse)
-    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), run.start, after)
+    shifted = lambda first, rest: jnp.concatenate([first[None], rest[:-1]])[: len(rest)]  # no steps: none
+    before = jax.tree.map(shifted, run.start, after)
 
     def output(old: Carry, step: Steps, change: CarryChange | None) -> Any:
         seen = shown(held(old, step, run.fresh), step, run.fresh)

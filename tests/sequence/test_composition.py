@@ -209,6 +209,18 @@ def test_no_examples_and_no_steps(method: str) -> None:
     assert rj.unroll(cell, params, jnp.zeros((0, B, I)), method=method)[1].shape == (0, B, 3)
 
 
+@pytest.mark.parametrize("round_", [lambda c: rj.Zoneout(c, 0.1), lambda c: rj.Noise(c, 0.1)], ids=["Zoneout", "Noise"])
+def test_no_steps_in_a_wrapper_that_changes_the_carry(round_: Any) -> None:
+    """In parallel the carries are shifted by one, of which there is none to shift: found by a random composition."""
+    cell = round_(rj.Stack(rj.MinGRU(4), rj.MinGRU(4)))
+    params = cell.init(jax.random.key(0), jnp.asarray(XS[0]))
+    start = jax.tree.map(jnp.ones_like, cell.initial_carry(params, jnp.asarray(XS[0])))
+    for reverse in (False, True):
+        how = dict(carry=start, reverse=reverse, key=jax.random.key(1), method="associative")
+        last, ys = rj.unroll(cell, params, jnp.zeros((0, B, I)), **how)
+        assert ys.shape == (0, B, 4) and all((a == 1).all() for a in jax.tree.leaves(last))
+
+
 def test_lengths_of_a_batch_promote_no_ranks_and_layers_can_be_replaced() -> None:
     import dataclasses
 
