@@ -64,7 +64,24 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     """This process as one of those of the run; only process 0 prints. Raises: BadInput if they do not find each other."""
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     mine = place(os.environ) if args.coordinator is None else Place(args.coordinator, args.processes, args.process)
-    lines = [] if mine is None else roll_call(*mine)
+    lines, started = [] if mine is None else roll_call(*mine), False
+    try:
+        # with process 0 the runtime ends, and aborts the others
+        with kept(lines, GRACE if mine is not None and mine.process == 0 else 0.0):
+            _initialize(mine)
+            started = True
+            with _silent_but_for_the_first():
+                yield
+                hosts.together("done")  # process 0 measures and draws alone, maybe for longer than a shutdown waits
+    except ALIKE:
+        if started:
+            jax.distributed.shutdown()
+        raise
+    jax.distributed.shutdown()
+
+
+def _initialize(mine: Place | None) -> None:
+    """JAX's runtime. Raises: BadInput if the processes do not find each other."""
     try:
         jax.distributed.initialize(
             *(mine or (None, None, None)),  # None: as JAX finds
@@ -75,22 +92,16 @@ def joined(args: argparse.Namespace) -> Iterator[None]:
     except (RuntimeError, ValueError) as error:
         where = f" at {mine.coordinator}" if mine else "; give --coordinator, --processes and --process"
         raise BadInput(f"the processes did not find each other ({str(error).splitlines()[0]}){where}") from None
-    with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        contextlib.redirect_stdout(nowhere) if not hosts.first() else _as_it_is(),
-    ):
-        try:
-            with kept(lines, GRACE if hosts.first() else 0.0):  # with process 0 the runtime ends, and aborts the others
-                yield
-                hosts.together("done")  # process 0 measures and draws alone, maybe for longer than a shutdown waits
-        except ALIKE:
-            jax.distributed.shutdown()
-            raise
-        jax.distributed.shutdown()
 
 
-def _as_it_is() -> Any:
-    return contextlib.nullcontext()
+@contextlib.contextmanager
+def _silent_but_for_the_first() -> Iterator[None]:
+    """Only process 0 prints."""
+    if hosts.first():
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def agreed(prepare: Callable[[], Prepared]) -> Prepared:

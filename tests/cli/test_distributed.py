@@ -257,6 +257,24 @@ def test_one_is_killed(tmp_path):
     assert main(["eval", str(tmp_path / "run")]) == 0
 
 
+DIES_EARLY = """
+import os, signal, sys, jax
+from rnnjax.cli import main
+if "--process {}" in " ".join(sys.argv):
+    jax.distributed.initialize = lambda *_, **how: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", [1, pytest.param(0, marks=pytest.mark.long)])
+def test_one_is_killed_just_after_the_roll_call(who, tmp_path):
+    """The other does not wait a minute for JAX's runtime to abort, but says so and ends."""
+    status, said = ended(begin(tmp_path, python=("-c", DIES_EARLY.format(who))))
+    assert status == ([-signal.SIGKILL, 2] if who == 0 else [2, -signal.SIGKILL]), said
+    assert said[1 - who][1].splitlines()[-1].startswith("rnnjax: another process of this run has gone"), said
+
+
 LATE = """
 import sys
 from rnnjax.cli import main, roll_call
