@@ -117,7 +117,14 @@ def test_second_order_of_everything(name, fuse):
     assert_same(facts(jax.lax.scan, body, second_order=True), facts(engine.scan, body, second_order=True, fuse=fuse))
 
 
-@pytest.mark.parametrize(("name", "options"), [(n, o) for n, os in VARIANTS.items() for o in os])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(n, o, id=f"{n} {o}", marks=pytest.mark.slow if k % 2 else [])
+        for n, os in VARIANTS.items()
+        for k, o in enumerate(os)
+    ],
+)
 def test_every_option_equals_lax_scan(name, options):
     body = BODIES[name]()
     plain = {k: v for k, v in options.items() if k in ("reverse", "unroll")}
@@ -125,10 +132,14 @@ def test_every_option_equals_lax_scan(name, options):
 
 
 REPLAYED = ["lstm_split", "gru_slices", "gather_by_carry"]
+KINDS = ["blocks", "replay", "replay of the whole", "not hoisted"]
+QUICK = [("lstm_split", "replay"), ("gru_slices", "blocks"), *(("gather_by_carry", k) for k in KINDS[1:])]
 
 
-@pytest.mark.parametrize("kind", ["blocks", "replay", "replay of the whole", "not hoisted"])
-@pytest.mark.parametrize("name", [n if n in REPLAYED else pytest.param(n, marks=pytest.mark.slow) for n in BODIES])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [pytest.param(n, k, marks=[] if (n, k) in QUICK else pytest.mark.slow) for n in BODIES for k in KINDS],
+)
 def test_ways_through_time(name, kind, monkeypatch):
     """Each forced on, with blocks of one or two steps."""
     body, reverse = BODIES[name](), name == "gru_slices"
