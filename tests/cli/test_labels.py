@@ -305,7 +305,25 @@ def test_an_order_that_counts_do_not_show(tmp_path, capsys):
         word[i], word[j] = ("a", "b") if first else ("b", "a")
         rows.append(("".join(word), "a" if first else "b"))
     path, out = write(tmp_path / "order.csv", ["word", "first"], rows), tmp_path / "run"
-    assert train(path, out, "--text", "word", "--label", "first", "--steps", 400, "--hidden", 16, "--patience", 99) == 0
+    assert (
+        train(
+            path,
+            out,
+            "--text",
+            "word",
+            "--label",
+            "first",
+            "--steps",
+            400,
+            "--hidden",
+            16,
+            "--members",
+            2,
+            "--patience",
+            99,
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "300 texts by characters" in said
     assert float(re.search(r"naive Bayes of characters +([\d.]+)", said)[1]) < 0.8
