@@ -89,7 +89,7 @@ def test_random_bodies(program, fuse, reverse):
 
 
 @pytest.mark.slow
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(PROGRAMS, st.sampled_from([True, "all", "hoist", "defer"]), st.booleans())
 def test_many_random_bodies(program, fuse, reverse):
     with jax.enable_x64(True):
