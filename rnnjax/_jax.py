@@ -320,7 +320,7 @@ def reduced(params: dict) -> tuple[int, ...]:
 
 @recognised
 def touched_axes(params: dict) -> tuple[int, ...]:
-    """The axes along which a cumulative sum, a `rev` or an `iota` goes."""
+    """The axes along which a cumulative sum, a sort, a `rev` or an `iota` goes."""
     axes = next(params[name] for name in ("axis", "dimensions", "dimension") if name in params)
     return tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)
 

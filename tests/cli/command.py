@@ -1,6 +1,7 @@
 """What the tests of the command share."""
 
 import json
+import shutil
 
 from rnnjax.cli import main
 
@@ -15,6 +16,15 @@ def fails(capsys, *argv):
     sentence = capsys.readouterr().err
     assert status == 2 and sentence.count("\n") == 1 and sentence.startswith("rnnjax"), (status, sentence)
     return sentence
+
+
+def edited(run, out, **settings):
+    """A copy of a run, its settings changed by hand; all that `config.json` says then."""
+    shutil.copytree(run, out)
+    config = json.loads((out / "config.json").read_text())
+    config["settings"] |= settings
+    (out / "config.json").write_text(json.dumps(config))
+    return config
 
 
 def turned_round(run, *steps):

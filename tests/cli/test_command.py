@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from cli.command import fails
+from cli.command import edited, fails
 
 from rnnjax.cli import folder as folders
 from rnnjax.cli import main
@@ -526,10 +526,7 @@ def test_overwrite_replaces_a_run(trained, text_file, tmp_path):
 def test_a_checkpoint_of_another_shape(trained, tmp_path, capsys):
     """The settings say 12 features, the checkpoint has 8."""
     out = tmp_path / "run"
-    shutil.copytree(trained, out)
-    config = json.loads((out / "config.json").read_text())
-    config["settings"]["hidden"] = 12
-    (out / "config.json").write_text(json.dumps(config))
+    edited(trained, out, hidden=12)
     for argv in (["sample", out], ["eval", out], ["train", "--out", out, "--resume"]):
         assert "of another shape" in fails(capsys, *argv)
     (out / "config.json").write_text("{")
@@ -556,10 +553,7 @@ def test_no_flip_in_the_settings_is_silent(trained, tmp_path, capsys):
 def test_settings_that_were_edited(trained, tmp_path, capsys):
     """Told, with what to do, after all went well; without a digest, as of earlier versions, they are taken as they are."""
     out = tmp_path / "run"
-    shutil.copytree(trained, out)
-    config = json.loads((out / "config.json").read_text())
-    config["settings"]["seed"] = 7
-    (out / "config.json").write_text(json.dumps(config))
+    config = edited(trained, out, seed=7)
     assert main(["sample", str(out), "--length", "5"]) == 0
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and 'if you edited it and mean it, delete its line "sha256"' in said
@@ -570,11 +564,8 @@ def test_settings_that_were_edited(trained, tmp_path, capsys):
 
 def test_changed_data_are_noticed(trained, tmp_path, capsys):
     out, path = tmp_path / "run", tmp_path / "cat.txt"
-    shutil.copytree(trained, out)
     path.write_text(TEXT.replace("cat", "cow"))
-    config = json.loads((out / "config.json").read_text())
-    config["settings"]["data"] = str(path)
-    (out / "config.json").write_text(json.dumps(config))
+    edited(trained, out, data=str(path))
     for argv in (["eval", out], ["train", "--out", out, "--resume"]):
         assert "are not those that" in fails(capsys, *argv)
 

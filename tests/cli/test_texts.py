@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cli.command import fails, valid_lines
+from cli.command import edited, fails, valid_lines
 
 import rnnjax as rj
 from rnnjax.cli import main, texts
@@ -248,10 +248,7 @@ def test_bf16_trains_to_nearly_the_same(files, tmp_path):
 
 def test_a_cell_that_is_not_known_in_a_folder(of_two, tmp_path, capsys):
     out = tmp_path / "run"
-    shutil.copytree(of_two[0], out)
-    config = json.loads((out / "config.json").read_text())
-    config["settings"]["cell"] = "lstn"
-    (out / "config.json").write_text(json.dumps(config))
+    config = edited(of_two[0], out, cell="lstn")
     for argv in (["eval", out], ["sample", out], ["train", "--out", out, "--resume"]):
         assert "there is no cell 'lstn'; did you mean 'lstm'?" in fails(capsys, *argv)
     config["settings"]["cell"], config["memory"] = "lstm", {"classes": ["a", "b"]}
