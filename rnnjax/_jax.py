@@ -254,6 +254,32 @@ def kernel_outputs(params: dict) -> int:
     return params["dimension_numbers"].rhs_spec[0]
 
 
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """The form of a convolution. Axes: of the operand and the result (images, features, *space), of the kernel (outputs,
+    inputs, *space). `spread`: the step between the operand's elements; `dilation`: that between the kernel's."""
+
+    operand: tuple[int, ...]
+    kernel: tuple[int, ...]
+    out: tuple[int, ...]
+    strides: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    spread: tuple[int, ...]
+    dilation: tuple[int, ...]
+    precision: Any
+
+
+@recognised
+def convolution(params: dict) -> Convolution | None:
+    """The form of a convolution; None where it has groups."""
+    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
+        return None
+    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
+    return Convolution(
+        *map(tuple, params["dimension_numbers"]), *(tuple(params[n]) for n in names), params["precision"]
+    )
+
+
 @recognised
 def slice_bounds(params: dict) -> tuple[tuple, tuple, tuple]:
     """(starts, stops, strides) of `slice`."""

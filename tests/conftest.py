@@ -45,6 +45,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+# Of equal programs one is compiled, however small: a sixth of the processor time. Only here and not in the commands that
+# tests start: what a command that is killed was writing would stay behind in halves.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def resident_bytes():

@@ -178,6 +178,14 @@ def test_a_training_step_of_translation_has_the_same_loss_and_gradients_on_every
 
 
 @pytest.mark.slow
+def test_a_training_step_of_a_convolutional_cell_is_the_same_on_every_side(load):
+    convolution = load("convolution")
+    for cell in convolution.CELLS:
+        row = convolution.measure(cell, *convolution.QUICK, repeats=1)
+        assert row["ratio"] == row["lax.scan"] / row["rnnjax"]
+
+
+@pytest.mark.slow
 def test_ways_through_time_are_compared_and_their_errors_measured(load):
     parallel = load("parallel")
     row = parallel.measure("lru", (6, 2, 4), "forward", 1)

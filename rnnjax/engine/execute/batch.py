@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,7 +12,8 @@ from jax import lax
 
 from rnnjax import _jax
 from rnnjax.engine.binding_times import CONSTANT, Sorted
-from rnnjax.engine.graph import Eqn, Var, alive, is_var, nbytes, read, run_eqn
+from rnnjax.engine.execute.convolution import run_smooth
+from rnnjax.engine.graph import Eqn, Var, alive, is_var, nbytes, read
 from rnnjax.engine.passes.narrow import narrow_products
 
 WIDE = 2 * 2**20  # up to here a product over time stays in the cache while it is cut apart; one wide product is faster
@@ -26,17 +28,17 @@ def evaluate_stacked(eqns: list[Eqn], env: dict[Var, Any], stacked: set[Var]) ->
         env.update(zip(eqn.outs, run_stacked(eqn, [read(env, a) for a in eqn.ins], over), strict=True))
 
 
-def run_stacked(eqn: Eqn, values: list, over: list[bool]) -> list:
-    """One equation; `over` says which values lead with time."""
+def run_stacked(eqn: Eqn, values: list, over: list[bool], run: Callable[[Eqn, list], list] = run_smooth) -> list:
+    """One equation, by `run`; `over` says which values lead with time."""
     if not any(over):
-        return run_eqn(eqn, values)
+        return run(eqn, values)
     plain = eqn.name == "dot_general" and over == [True, False] and plain_product(eqn, values[1])
     if plain and not _jax.partitioned(values[0]):  # there, rows folded over time would change devices
         return [flat_product(eqn, *values)]
 
     def one(*inner):
         it = iter(inner)
-        return run_eqn(eqn, [next(it) if o else v for v, o in zip(values, over, strict=True)])
+        return run(eqn, [next(it) if o else v for v, o in zip(values, over, strict=True)])
 
     moving = [v for v, o in zip(values, over, strict=True) if o]
     if eqn.name == "cond" and over[0] and any(e.primitive.name == "pvary" for e in inner_equations(eqn)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ from rnnjax import _jax
 from rnnjax.engine.deferral import BILINEAR, Tap, Taps, Terms, Use
 from rnnjax.engine.execute.batch import run_stacked
 from rnnjax.engine.execute.batchable import push_forward
-from rnnjax.engine.graph import Eqn, Var, is_float, is_var, read, run_eqn, variables
+from rnnjax.engine.execute.convolution import run_linear, run_smooth
+from rnnjax.engine.graph import Eqn, Var, is_float, is_var, read, variables
 
 
 @jax.custom_jvp
@@ -32,7 +34,7 @@ def run_tapped(loop: Sequence[Eqn], taps: Taps, env: dict, held: dict, tap: dict
     for eqn in loop:
         served = taps.served.get(eqn, ())
         values = [held[a] if is_var(a) and a in served else read(env, a) for a in eqn.ins]
-        out = run_eqn(eqn, values)
+        out = run_smooth(eqn, values)
         env.update({v: tapped(r, tap[v]) if v in tap else r for v, r in zip(eqn.outs, out, strict=True)})
 
 
@@ -42,7 +44,8 @@ def use_tangents(use: Use, env: dict[Var, Any], dot: dict[Var, Any], stacked: se
     over = [is_var(a) and a in stacked for a in eqn.ins]
     if eqn.name in BILINEAR:
         ins = [dot[a] if is_var(a) and a in dot else read(env, a) for a in eqn.ins]
-        out = run_stacked(eqn, ins, over)
+        place = next(n for n, a in enumerate(eqn.ins) if is_var(a) and a in dot)
+        out = run_stacked(eqn, ins, over, partial(run_linear, place=place))
     else:
         out = other_tangents(eqn, env, dot, over)
     found = dict(zip(eqn.outs, out, strict=True))
