@@ -147,8 +147,8 @@ def split_readout(
     stays = alive(loop, graph.outs[:num_carry])
     kept = set(stays)
     rest = [e for e in loop if e not in kept]
-    while True:  # what must stay drags along what it reads
-        held = [e for e in rest if not may_run_at_once(e)]
+    while True:  # what must stay drags along what it reads; JAX loses a custom rule batched over time, then over lanes
+        held = [e for e in rest if not may_run_at_once(e) or _jax.delicate(e.primitive, e.params)]
         if not held:
             break
         kept.update(alive(loop, [v for e in held for v in e.outs]))

@@ -59,6 +59,18 @@ def test_what_may_not_run_for_all_steps_at_once_stays_in_the_loop():
     assert "while" in names(s.loop) and "while" not in names(s.ahead)
 
 
+def test_a_rule_of_the_users_own_keeps_the_readout_in_the_loop():
+    """After it, `vmap` over time, then `vjp` of it, then `vmap` over lanes: the transpose fails in JAX 0.12."""
+
+    @jax.custom_vjp
+    def spike(v):
+        return jnp.where(v > 0, 1.0, 0.0)
+
+    spike.defvjp(lambda v: (spike(v), v), lambda v, ct: (ct / (1 + jnp.abs(v)) ** 2,))
+    step = lambda rule: lambda h, x: (elman(h, x)[0], rule(elman(h, x)[1]))
+    assert "dot_general" in names(sorted_body(step(jnp.tanh)).after) and not sorted_body(step(spike)).after
+
+
 @pytest.mark.parametrize("decompose", [jnp.linalg.cholesky, jnp.linalg.inv, lambda a: jnp.linalg.qr(a)[1]])
 def test_a_decomposition_of_x_alone_stays_in_the_loop(decompose):
     """Of all steps at once it would be a batch for LAPACK, and two of them can wait for each other: `lax.scan` never makes one."""
