@@ -274,10 +274,9 @@ def convolution(params: dict) -> Convolution | None:
     """The form of a convolution; None where it has groups."""
     if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
         return None
-    names = ("window_strides", "padding", "lhs_dilation", "rhs_dilation")
-    return Convolution(
-        *map(tuple, params["dimension_numbers"]), *(tuple(params[n]) for n in names), params["precision"]
-    )
+    operand, kernel, out = map(tuple, params["dimension_numbers"])
+    strides, spread, dilation = (tuple(params[n]) for n in ("window_strides", "lhs_dilation", "rhs_dilation"))
+    return Convolution(operand, kernel, out, strides, tuple(params["padding"]), spread, dilation, params["precision"])
 
 
 @recognised
