@@ -70,6 +70,8 @@ def through_time(way: Schedule, length: int, gradient: bool = True) -> str:
     """A schedule in words: of a gradient, or of a forward pass alone."""
     if not way.hoist:
         return "whole, its inputs made step by step"
+    if way.written:
+        return "written out step by step, without a loop"
     where = "whole" if way.blocks == 1 else f"in {way.blocks} blocks of {length // way.blocks} steps"
     if not gradient:
         return where

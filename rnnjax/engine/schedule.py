@@ -60,6 +60,7 @@ class Schedule:
     blocks: int = 1
     replay: bool = False
     hoist: bool = True
+    written: bool = False  # all steps out, without a loop: `rnnjax.tune` alone asks for it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,7 @@ from rnnjax.engine.schedule import WHOLE, Schedule, Ways
 
 PyTree = Any
 BLOCKS = (16, 64)  # steps: blocks of about these lengths are tried, and what the estimate asks for
+WRITTEN = 32  # steps, at most, of a loop that is tried written out: the program grows with them
 SECONDS, ROUNDS = 3.0, (3, 30)  # of timing in all, and how often each way is run
 HOPELESS = 1.3  # times slower than the fastest at first sight: not timed again, `lax.scan` excepted
 SLACK, ROUGH = 1000, 0.05  # roundings of the largest value, and the share of it, that results may differ by
@@ -157,6 +158,7 @@ def schedules_of(plan: Plan, length: int, gradient: bool) -> tuple[Schedule, lis
     """What the estimate asks for, and all that is tried, without repetition."""
     cuts = block_counts(length)
     every = [Schedule(), Schedule(hoist=False), *(Schedule(n) for n in cuts)]
+    every += [Schedule(written=True)] if length <= WRITTEN else []
     if gradient:
         estimate = gradient_schedule(plan, length)
         every += [Schedule(1, True), *(Schedule(n, True) for n in cuts)]

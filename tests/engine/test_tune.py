@@ -138,7 +138,7 @@ WAYS = tune_module.ways_of(*traced_and_plan(), gradient=True)
 
 def test_every_way_is_tried():
     schedules = {way.ways.gradient for way in WAYS if way.fuse is True}
-    whole = {Schedule(), Schedule(hoist=False), Schedule(1, True)}
+    whole = {Schedule(), Schedule(hoist=False), Schedule(1, True), Schedule(written=True)}
     assert schedules == {*whole, Schedule(2), Schedule(2, True)}
     assert [way.fuse for way in WAYS if way.fuse is not True] == [False, "all", "hoist", "defer"]
 
@@ -160,6 +160,20 @@ def test_a_way_is_what_runs():
         jax.grad(lambda xs: rj.scan(STEP, START, xs, fuse=plan_of(ways=Ways(None, Schedule(3))))[1].sum())
     )
     assert {3, 4} <= set(loops(grad(XS).jaxpr)) and T not in loops(grad(XS).jaxpr)
+
+
+def test_written_out_there_is_no_loop_and_only_a_short_one_is_tried():
+    def loops_of(plan):
+        loss = lambda start, xs: rj.scan(STEP, start, xs, fuse=plan)[1].sum()
+        return jax.jit(jax.grad(loss)).lower(START, XS).compile().as_text().count(" while(")
+
+    assert loops_of(plan_of(ways=Ways(None, Schedule()))) == 2
+    assert loops_of(plan_of(ways=Ways(None, Schedule(written=True)))) == 0
+    long = jnp.zeros((tune_module.WRITTEN + 1, B, I))
+    traced = trace(STEP, START, long, None, False, 1)
+    assert not any(
+        way.ways.gradient.written for way in tune_module.ways_of(traced, make_plan(traced, True), True)[1:-3]
+    )
 
 
 # --- where a plan holds

@@ -6,7 +6,6 @@ cotangents of the sums) are then never larger than one block.
 
 from __future__ import annotations
 
-import dataclasses
 import warnings
 from typing import Any
 
@@ -55,7 +54,7 @@ def differentiate(body: Loop, primals: Any, tangents: Any) -> Any:
 def derivative(body: Loop, primals: Any, tangents: Any, dot: Tangents, step: Linear, way: Schedule) -> Any:
     """Outputs and their tangents, by a forward loop and a linear one."""
     consts, xs, init = primals
-    time = dataclasses.replace(body.time, blocks=way.blocks)
+    time = body.time.by(way)
     known = dict(zip(body.face.constants, consts, strict=True))
     values = {**step.graph.consts, **dict(zip(step.ins.consts, consts, strict=True))}
     evaluate(step.once, values)

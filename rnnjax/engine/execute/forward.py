@@ -32,7 +32,7 @@ class Loop:
     def primal(self, consts: list, xs: list, init: list) -> tuple[list, list]:
         known = dict(zip(self.face.constants, consts, strict=True))
         way = self.ways.forward or forward_schedule(self.s, self.face, self.time.length)
-        time = dataclasses.replace(self.time, blocks=way.blocks)
+        time = self.time.by(way)
 
         def step(carry, hoisted):
             env = {**known, **dict(zip([*self.s.carry, *self.face.per_step], [*carry, *hoisted], strict=True))}

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax import lax
 
+from rnnjax.engine.schedule import Schedule
+
 
 @dataclasses.dataclass(frozen=True)
 class Time:
@@ -18,6 +20,10 @@ class Time:
     reverse: bool = False
     unroll: int = 1
     blocks: int = 1
+
+    def by(self, way: Schedule) -> Time:
+        """The same time, gone through as a schedule says."""
+        return dataclasses.replace(self, blocks=way.blocks, unroll=self.length if way.written else self.unroll)
 
     @property
     def steps(self) -> int:
