@@ -128,10 +128,10 @@ def prefixes(elements: Any, start: Carry, restart: jax.Array | None = None, orig
     if restart is None:
         return _scan(_begin(elements, first.apply(start)), None)
     elements = elements.widen()
-    from_origin = elements.apply(_spread(origin, elements.increment))
-    fixed = elements._replace(increment=select(restart, from_origin, elements.increment))
-    opening = select(restart[0], jax.tree.map(lambda a: a[0], fixed.increment), first.apply(start))
-    return _scan(_begin(fixed, opening), restart)
+    begun = _spread(origin, elements.increment)
+    fixed = elements._replace(increment=select(restart, elements.apply(begun), elements.increment))
+    start = select(restart[0], jax.tree.map(lambda a: a[0], begun), start)  # first: no NaN gets in, nor into gradients
+    return _scan(_begin(fixed, first.apply(start)), restart)
 
 
 def _begin(elements: Any, opening: Carry) -> Any:
@@ -166,10 +166,12 @@ def _handed_over(its: Run, axis: str) -> tuple[Carry, Carry]:
     flags, maps = jax.lax.all_gather(whole, axis)
     carries = [its.start]
     for n in range(len(flags)):
-        carry = jax.tree.map(lambda a: a[n], maps).apply(carries[-1])
-        carries.append(
-            carry if restart is None else select(flags[n], jax.tree.map(lambda a: a[n], maps.increment), carry)
-        )
+        one, before = jax.tree.map(lambda a: a[n], maps), carries[-1]
+        if restart is None:
+            carries.append(one.apply(before))
+        else:  # what a restart replaces gets into no product, nor into its gradients
+            kept = one.apply(select(flags[n], its.fresh, before))
+            carries.append(select(flags[n], one.increment, kept))
     begun = jax.tree.map(lambda *leaves: jnp.stack(leaves)[jax.lax.axis_index(axis)], *carries[:-1])
     return begun, carries[-1]
 
