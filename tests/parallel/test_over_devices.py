@@ -19,14 +19,18 @@ cell = rj.Readout(rj.Stack(rj.Dropout(rj.LRU(3), 0.5), rj.Residual(rj.QRNN(3))),
 params = cell.init(jax.random.key(0), xs[0])
 carry = jax.tree.map(lambda a: a + 1, cell.initial_carry(params, xs[0]))
 
-def loss(params, xs, carry, how):
+def loss(params, xs, carry, flags, how):
     run = rj.unroll if how is None else (lambda *a, **k: rj.parallel.over_devices(*a, mesh=mesh, axis="time", **k))
     out = run(cell, params, xs, carry=carry, key=jax.random.key(1), **flags)
     return sum(jnp.sum(jnp.sin(a.real)) for a in jax.tree.leaves(out)), out
 
-step = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True), static_argnums=3)
-got, want = step(params, xs, carry, "devices"), step(params, xs, carry, None)
+step = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True), static_argnums=4)
+got, want = (step(params, xs, carry, flags, how) for how in ("devices", None))
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+flags["reset"], carry = flags["reset"].at[0].set(True), jax.tree.map(lambda a: a * jnp.nan, carry)  # replaced: it is not looked at
+got, want = (step(params, xs, carry, flags, how) for how in ("devices", None))
+jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), got, want)
+assert all(np.isfinite(a).all() for a in jax.tree.leaves(got))
 forward = jax.jit(lambda p, xs: rj.parallel.over_devices(rj.LRU(3), p, xs, mesh=mesh, axis="time")[1])
 text = forward.lower(rj.LRU(3).init(jax.random.key(0), xs[0]), xs).compile().as_text()
 print("equal", len(re.findall(r" (?:all-reduce|all-to-all|collective-permute|reduce-scatter)[\\w-]*\\(", text)))
