@@ -175,6 +175,11 @@ def test_empty_batch(fuse):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert_same(facts(jax.lax.scan, body), facts(engine.scan, body, fuse=fuse))
+        steps = len(body.xs)
+        assert steps % 3, "a remainder after the segments"
+        for checkpoint in (3, "sqrt"):
+            kept = engine.scan(lambda c, x: body.step(body.p, c, x), body.carry, body.xs, checkpoint=checkpoint)
+            assert jax.tree.leaves(kept[1])[0].shape[:2] == (steps, 0)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -35,7 +35,7 @@ def join_time(body: PyTree, tail: PyTree, reverse: bool) -> PyTree:
     """Inverse of `split_time` for the outputs."""
 
     def join(a, b):
-        a = a.reshape(-1, *a.shape[2:]) if a.shape[0] else a.reshape(0, *a.shape[2:])
+        a = a.reshape(a.shape[0] * a.shape[1], *a.shape[2:])
         return jnp.concatenate([b, a] if reverse else [a, b])
 
     return jax.tree.map(join, body, tail)

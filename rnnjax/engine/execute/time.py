@@ -39,7 +39,7 @@ class Time:
         """`body(carry, xs of a block, per_block of it) -> (carry, ys, one value per block)`, block after block."""
         if self.blocks == 1:
             return body(carry, xs, jax.tree.map(lambda p: p[0], per_block)) if per_block else body(carry, xs, ())
-        cut = jax.tree.map(lambda x: x.reshape(self.blocks, -1, *x.shape[1:]), xs)
+        cut = jax.tree.map(lambda x: x.reshape(self.blocks, self.steps, *x.shape[1:]), xs)
 
         def step(c, x):
             c, ys, one = body(c, *x)
