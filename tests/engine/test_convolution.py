@@ -37,7 +37,7 @@ def equation(f, *args):
     return next(e for e in eqns if e.name == "conv_general_dilated")
 
 
-@pytest.mark.parametrize("seeds", [range(12)], ids=["12 drawn"])
+@pytest.mark.parametrize("seeds", [range(8)], ids=["8 drawn"])
 def test_both_forms_are_the_convolution(float64, seeds):
     met = 0
     for seed in seeds:
@@ -49,7 +49,7 @@ def test_both_forms_are_the_convolution(float64, seeds):
         met += 1
         for form in (of_operand, of_kernel):
             np.testing.assert_allclose(form(eqn, x, w), f(x, w), atol=1e-12, err_msg=str(seed))
-    assert met >= 10
+    assert met >= 6
 
 
 @pytest.mark.parametrize("seed", [0, 3])
