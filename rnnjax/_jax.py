@@ -248,12 +248,6 @@ def form_of(params: dict) -> str:
     return str(sorted(params.items(), key=str))
 
 
-@recognised
-def kernel_outputs(params: dict) -> int:
-    """Which axis of a convolution's kernel counts its outputs."""
-    return params["dimension_numbers"].rhs_spec[0]
-
-
 @dataclasses.dataclass(frozen=True)
 class Convolution:
     """The form of a convolution. Axes: of the operand and the result (images, features, *space), of the kernel (outputs,
@@ -266,17 +260,18 @@ class Convolution:
     padding: tuple[tuple[int, int], ...]
     spread: tuple[int, ...]
     dilation: tuple[int, ...]
+    groups: tuple[int, int]  # of features, of images
     precision: Any
 
 
 @recognised
-def convolution(params: dict) -> Convolution | None:
-    """The form of a convolution; None where it has groups."""
-    if params["feature_group_count"] != 1 or params["batch_group_count"] != 1:
-        return None
+def convolution(params: dict) -> Convolution:
+    """The form of a convolution."""
     operand, kernel, out = map(tuple, params["dimension_numbers"])
     strides, spread, dilation = (tuple(params[n]) for n in ("window_strides", "lhs_dilation", "rhs_dilation"))
-    return Convolution(operand, kernel, out, strides, tuple(params["padding"]), spread, dilation, params["precision"])
+    groups = params["feature_group_count"], params["batch_group_count"]
+    padding = tuple(params["padding"])
+    return Convolution(operand, kernel, out, strides, padding, spread, dilation, groups, params["precision"])
 
 
 @recognised
@@ -354,13 +349,6 @@ def touched_axes(params: dict) -> tuple[int, ...]:
 def padded(params: dict) -> tuple[int, ...]:
     """The axes that `pad` changes."""
     return tuple(d for d, widths in enumerate(params["padding_config"]) if any(widths))
-
-
-@recognised
-def batch_of_convolution(params: dict) -> tuple[int, int] | None:
-    """(axis of the images in the operand, in the result) of a convolution; None where it groups images."""
-    numbers = params["dimension_numbers"]
-    return None if params["batch_group_count"] != 1 else (numbers.lhs_spec[0], numbers.out_spec[0])
 
 
 @recognised

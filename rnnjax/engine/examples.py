@@ -233,9 +233,9 @@ def of_bits(eqn: Eqn) -> list[list[Place]]:
 
 
 def of_convolution(eqn: Eqn) -> list[list[Place]]:
-    """The axis of the images."""
-    images = _jax.batch_of_convolution(eqn.params)
-    return [] if images is None else moved(eqn, [images])
+    """The axis of the images, unless they are grouped."""
+    form = _jax.convolution(eqn.params)
+    return moved(eqn, [(form.operand[0], form.out[0])]) if form.groups[1] == 1 else []
 
 
 CARRIED: dict[str, Callable[[Eqn], list[list[Place]]]] = {

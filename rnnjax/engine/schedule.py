@@ -2,6 +2,7 @@
 
 whole    all steps at once: every array over time is made whole, hoisted inputs too unless they are better made step by step
 blocks   time is cut: hoisted inputs and cotangents are made block by block, what the forward loop stores is kept
+written  all steps stand one after the other, without a loop; never by estimate, only where `rnnjax.tune` measured it
 replay   only the carries are kept: all else is computed again, for all steps of a block (or of the whole) at once
 
 What differs most is memory. A compiled program on a CPU takes all its temporaries in one allocation; above 32 MiB glibc

@@ -93,4 +93,4 @@ def test_no_loop_is_left_with_a_slow_order_of_axes(cell, steps):
     assert convolutions
     for eqn in convolutions:
         form = _jax.convolution(eqn.params)
-        assert form is not None and (form.operand, form.kernel, form.out) == FAST, eqn
+        assert (form.operand, form.kernel, form.out) == FAST, eqn

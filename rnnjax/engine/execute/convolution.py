@@ -11,7 +11,6 @@ whichever way it is transposed, and the second a convolution in such an order th
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +59,7 @@ def rewritten(eqn: Eqn) -> bool:
         return False
     form, out = _jax.convolution(eqn.params), eqn.outs[0]
     x, w = (a.aval for a in eqn.ins)
-    if form is None or not (x.dtype == w.dtype == out.dtype and str(x.dtype) in WIDE) or 0 in out.shape:
+    if form.groups != (1, 1) or not (x.dtype == w.dtype == out.dtype and str(x.dtype) in WIDE) or 0 in out.shape:
         return False
     places = math.prod(w.shape[d] for d in form.kernel[2:])
     return 0 < places <= PLACES and all(_jax.placement(a) is None for a in (x, w))
@@ -68,7 +67,7 @@ def rewritten(eqn: Eqn) -> bool:
 
 def of_operand(eqn: Eqn, dx: jax.Array, w: jax.Array) -> jax.Array:
     """The convolution as one product: patches of the operand, all places of the kernel side by side."""
-    form: Any = _jax.convolution(eqn.params)
+    form = _jax.convolution(eqn.params)
     dx = lax.transpose(dx, (form.operand[0], *form.operand[2:], form.operand[1]))
     w = lax.transpose(w, (*form.kernel[2:], form.kernel[1], form.kernel[0]))
     widths = [(low, high, step - 1) for (low, high), step in zip(form.padding, form.spread, strict=True)]
@@ -88,7 +87,7 @@ def of_operand(eqn: Eqn, dx: jax.Array, w: jax.Array) -> jax.Array:
 def of_kernel(eqn: Eqn, x: jax.Array, dw: jax.Array) -> jax.Array:
     """The convolution in an order whose transpose, the kernel's gradient, reads (features, space, images) of the operand and
     (space, images, features) of the cotangent: what XLA takes for images, space, features."""
-    form: Any = _jax.convolution(eqn.params)
+    form = _jax.convolution(eqn.params)
     x = lax.transpose(x, (form.operand[1], *form.operand[2:], form.operand[0]))
     dw = lax.transpose(dw, (form.kernel[1], *form.kernel[2:], form.kernel[0]))
     last = x.ndim - 1

@@ -93,4 +93,4 @@ def product_flops(eqn: Eqn) -> int:
         (contract, _), _ = _jax.dot_axes(eqn.params)
         return 2 * size * math.prod(eqn.ins[0].aval.shape[d] for d in contract)
     kernel = eqn.ins[1].aval.shape
-    return 2 * size * math.prod(kernel) // kernel[_jax.kernel_outputs(eqn.params)]
+    return 2 * size * math.prod(kernel) // kernel[_jax.convolution(eqn.params).kernel[0]]
