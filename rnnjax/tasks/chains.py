@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnjax.data import pad, sets
+from rnnjax.tasks.residues import RESIDUES
 
-RESIDUES, STATES = "ACDEFGHIKLMNPQRSTVWY", "HEC"
+STATES = "HEC"
 FOLDS = 5  # the set is small: each family is tested, by a network that learned from other families
 SHORTEST = 15  # residues of a chain
 
