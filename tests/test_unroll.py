@@ -128,6 +128,18 @@ def test_carry_keeps_one_dtype_and_promotes():
     np.testing.assert_array_equal(ys, rj.unroll(CELL, PARAMS, XS)[1])
 
 
+@pytest.mark.parametrize("method", ["scan", "loop"])
+def test_a_carry_of_pythons_numbers_settles_before_the_loop(method):
+    """The last part is float after one step, the first after four: all are so from the start."""
+
+    def shift(params, carry, x):
+        return (*carry[1:], carry[-1] + 0.5 * x), carry[0]
+
+    carry, ys = rj.unroll(shift, {}, jnp.arange(6.0), carry=(0, 0, 0, 0), method=method)
+    assert {part.dtype for part in (*carry, ys)} == {jnp.dtype(jnp.float32)}
+    assert [float(part) for part in carry] == [1.5, 3.0, 5.0, 7.5] and ys.tolist() == [0, 0, 0, 0, 0, 0.5]
+
+
 def test_keys_in_the_carry_and_integer_parts():
     def walk(params, carry, x):
         key, n = carry
