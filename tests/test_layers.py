@@ -82,6 +82,19 @@ def test_bidirectional_is_two_plain_loops(merge):
     np.testing.assert_allclose(carry.backward, pair[1][0], atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_two_episodes_in_a_row_are_read_as_two_sequences_in_either_direction(masked):
+    """A reset at step 3 holds for who reads backward too, and where step 3 itself is masked out."""
+    layer = rj.Sequential(rj.Bidirectional(rj.GRU(H)), rj.RNN(rj.MinGRU(H), reverse=True))
+    xs = jax.random.normal(jax.random.key(0), (T, B, I))
+    params, flags = layer.init(jax.random.key(1), xs[0]), np.arange(T)[:, None] == [3] * B
+    mask = np.arange(T)[:, None] != [3] * B if masked else np.ones((T, B), bool)
+    for method in ("scan", "loop"):
+        ys = layer(params, xs, reset=flags, mask=mask, method=method)[1]
+        parts = [layer(params, xs[part], mask=mask[part], method=method)[1] for part in (slice(3), slice(3, None))]
+        np.testing.assert_allclose(ys, np.concatenate(parts), atol=1e-6)
+
+
 def layer_pair(layer, params, xs):
     """Each direction of each sequence step by step."""
     forward, backward = np.zeros((T, B, H), np.float32), np.zeros((T, B, H), np.float32)
