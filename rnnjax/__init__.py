@@ -35,6 +35,7 @@ from rnnjax.wrappers import (
 
 if TYPE_CHECKING:
     from rnnjax import (
+        data,
         diagnostics,
         forecast,
         interop,
@@ -94,6 +95,7 @@ __all__ = [
     "base",
     "cell",
     "cells",
+    "data",
     "diagnostics",
     "explain",
     "forecast",

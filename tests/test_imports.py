@@ -91,6 +91,14 @@ def test_a_file_imports_only_from_layers_above(path):
             assert other == mine or ROW[other] < ROW[mine], f"{path} imports {other}, which is not above {mine}"
 
 
+def test_modules_that_are_loaded_late_complete_too():
+    """In an editor, which reads the imports under TYPE_CHECKING, and in a session, which asks `dir`."""
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    typed = [node for node in tree.body if isinstance(node, ast.If)]
+    names = [alias.name for block in typed for node in block.body for alias in node.names]
+    assert sorted(names) == sorted(rnnjax._LAZY) and set(names) <= set(dir(rnnjax))
+
+
 def test_only_one_file_touches_jax_internals():
     """Its own tests too, and the parameters of its primitives with them: `eqn.params["..."]`."""
     inside = re.compile(r"jax\._src|jax\.extend|jax\.interpreters|\"num_c|\"ft_in|eqn\.params\[|eqn\.params\.")
