@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -30,12 +30,15 @@ from rnnjax.engine.explain import Explanation, make_explanation
 from rnnjax.engine.plan import Plan, Tuned, check_fuse, make_plan
 
 PyTree = Any
+Carry = TypeVar("Carry")
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 
 def scan(
-    f: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
-    init: PyTree,
-    xs: PyTree = None,
+    f: Callable[[Carry, X], tuple[Carry, Y]],
+    init: Carry,
+    xs: X | None = None,
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
@@ -43,7 +46,7 @@ def scan(
     checkpoint: int | str | None = None,
     matmul_dtype: Any = None,
     fuse: bool | str | Tuned = True,
-) -> tuple[PyTree, PyTree]:
+) -> tuple[Carry, Y]:
     """`jax.lax.scan` that trains recurrent bodies faster; same arguments, same values, same gradients.
 
     ``carry, y_t = f(carry, x_t)`` for t = 0 .. T-1. The body is traced once and taken apart:
