@@ -195,6 +195,7 @@ def memory_of(sheet: Sheet, plan: Plan, inputs: int) -> dict[str, Any]:
         "date": sheet.date,
         "step": None if sheet.step is None else list(sheet.step),
         "span": sheet.span,
+        "zone": sheet.zone,
         "recent": [memory_of_block(block) for block in recent.blocks],
     }
 
@@ -241,6 +242,7 @@ def sheet_of(memory: dict[str, Any]) -> Sheet:
         blocks=tuple(block_of(memory, of) for of in memory["recent"]),
         span=memory["span"],
         static=tuple(memory["static"]),
+        zone=memory.get("zone", ""),
     )
 
 

@@ -47,7 +47,7 @@ class Sheet:
     """Blocks, and what their columns are: targets with how the file writes each, columns read beside them, those known in advance.
 
     series: the column that tells the series apart, or None. date, step: of the column of dates, or None. span: of `calendar`, in the
-    rows that a run is trained on.
+    rows that a run is trained on. zone: what is written after each date, see `rnnjax.data.dates.in_zone`.
     """
 
     targets: list[str]
@@ -61,6 +61,7 @@ class Sheet:
     span: int | None = None
     static: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    zone: str = ""
 
     @property
     def names(self) -> list[str]:
@@ -111,7 +112,7 @@ class Sheet:
         rows = len(block.values) + horizon
         short = rows - len(block.known)
         if self.known and short > 0 and not training:
-            first, last = written_dates(self.ahead(block, horizon)[[horizon - short, horizon - 1]])
+            first, last = written_dates(self.ahead(block, horizon)[[horizon - short, horizon - 1]], self.zone)
             of = f" of {self.series} {block.name!r}" if block.name else ""
             raise BadInput(
                 f"{' and '.join(map(repr, self.known))} (--known) must be known{of} from {first} to {last}; give a file with these rows, "
@@ -124,12 +125,17 @@ class Sheet:
         return np.concatenate([calendar(dates, self.step, self.span), told], 1)
 
 
-def written_dates(dates: np.ndarray) -> list[str]:
-    """As ISO 8601 has them, without a time where all are midnight; numbers as they are."""
+def written_dates(dates: np.ndarray, zone: str = "") -> list[str]:
+    """As ISO 8601 has them, a zone after each; without a time where all are midnight and there is none; numbers as they are.
+
+    >>> written_dates(np.array(["2024-01-01T10:00:00.5"], "datetime64[ns]"), "+01:00")
+    ['2024-01-01 10:00:00.500+01:00']
+    """
     if not np.issubdtype(dates.dtype, np.datetime64):
         return [str(n) for n in dates]
-    midnight = (dates == dates.astype("datetime64[D]")).all()
-    return [str(date).replace("T", " ") for date in dates.astype("datetime64[D]" if midnight else "datetime64[s]")]
+    units = ("s", "ms", "us", "ns") if zone else ("D", "s", "ms", "us", "ns")
+    unit = next(unit for unit in units if (dates == dates.astype(f"datetime64[{unit}]")).all())
+    return [str(date).replace("T", " ") + zone for date in dates.astype(f"datetime64[{unit}]")]
 
 
 # -- newer rows --------------------------------------------------------------------------------------------------------
@@ -196,7 +202,7 @@ def _check_follows(sheet: Sheet, before: Block, newer: Block, file: str) -> None
     of = f" in {sheet.series} {before.name!r}" if before.name else ""
     gap = newer.dates[0] > expected and not sheet.step.uneven
     if gap or newer.dates[-1] < last:
-        first, end, next_one = written_dates(np.array([newer.dates[0], newer.dates[-1], expected]))
+        first, end, next_one = written_dates(np.array([newer.dates[0], newer.dates[-1], expected]), sheet.zone)
         raise BadInput(
             f"{file} does not follow on{of}: it goes from {first} to {end}, where rows from {next_one} on (or earlier) are needed; "
             "give the rows in between too"

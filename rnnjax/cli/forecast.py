@@ -61,7 +61,7 @@ def lines(found: Forecast, sheet: Sheet) -> list[list[Any]]:
     head = [f"{name}_{level:g}" for name in sheet.targets for level in found.levels]
     table: list[list[Any]] = [[sheet.date or "row", *([sheet.series] if sheet.series else []), *head]]
     for b, block in enumerate(sheet.blocks):
-        for h, date in enumerate(written_dates(sheet.ahead(block, horizon))):
+        for h, date in enumerate(written_dates(sheet.ahead(block, horizon), sheet.zone)):
             said = [found.quantiles[q, h, b * columns + c] for c in range(columns) for q in levels]
             forms = [form for form in sheet.forms for _ in levels]
             name = [block.name] if sheet.series else []

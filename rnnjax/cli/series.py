@@ -12,7 +12,7 @@ from rnnjax.cli.blocks import Block, Sheet
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import Settings, cell_type
 from rnnjax.data import DataError, Table, read_csv
-from rnnjax.data.dates import Step, dates_of, span_of, step_of
+from rnnjax.data.dates import Step, dates_of, in_zone, span_of, step_of
 from rnnjax.data.labelled import groups
 from rnnjax.data.numbers import MISSING, Style
 from rnnjax.data.table import Grid, read_grid
@@ -22,7 +22,7 @@ FLAGS = ("sep", "encoding", "header", "thousands", "percent", "currency")
 
 @dataclass(frozen=True)
 class Read:
-    """A file as it is read: numbers and words, the rows of each series in them, the column of dates."""
+    """A file as it is read: numbers and words, the rows of each series in them, the column of dates and their zone."""
 
     file: str
     table: Table
@@ -31,6 +31,7 @@ class Read:
     rows: list[np.ndarray]
     date: str | None
     dates: Any
+    zone: str
 
     @property
     def columns(self) -> list[str]:
@@ -81,6 +82,7 @@ def read_sheet(settings: Settings, file: str, before: Sheet | None = None) -> Sh
         span=None if read.dates is None else max([span_of(of.been) for of in blocks if len(of.values)], default=0),
         static=tuple(static),
         remarks=(*read.table.remarks, *[no_dates] * (read.dates is None)),
+        zone=read.zone,
     )
 
 
@@ -103,7 +105,14 @@ def read_file(settings: Settings, file: str, before: Sheet | None = None) -> Rea
         names, rows = groups(file, grid, grid.names.index(settings.series))
     better = None if before is None else lambda dates: goes_on(before, dates, rows)
     date, dates = dates_in(settings, file, grid, [*table.names, *table.left_out], rows, better)
-    return Read(file, table, grid, names, rows, date, dates)
+    zone = ""
+    if date is not None:
+        try:
+            words = grid.cells.iloc[:, grid.names.index(date)]
+            dates, zone = in_zone(words, dates, rows, None if before is None else before.zone)
+        except DataError as error:
+            raise BadInput(f"{file}, column {date!r}: {error}") from None
+    return Read(file, table, grid, names, rows, date, dates, zone)
 
 
 def goes_on(before: Sheet, dates: np.ndarray, rows: list[np.ndarray]) -> bool:
@@ -129,7 +138,9 @@ def dates_in(
         column(file, "--date", settings.date, grid.names)
         found = dates_of(cells(settings.date), rows, better)
         if found is None:
-            raise BadInput(f"{file}, column {settings.date!r}: holds no dates in one form; write them as 2024-12-31")
+            raise BadInput(
+                f"{file}, column {settings.date!r}: holds no dates in one form from 1678 to 2261; write them as 2024-12-31"
+            )
         return settings.date, found
     numbers = lambda name: cells(name).str.fullmatch(r"\s*[-+]?[\d.,]*\s*").all()
     words = [name for name in grid.names if name in named and name != settings.series and not numbers(name)]

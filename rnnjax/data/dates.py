@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ FORMS = [
     "%d-%m-%Y",
     "%d %b %Y",
 ]
+ZONE = r"\d{2}:?\d{2}[\d:.,]*\s*(Z|z|[+-]\d{2}(?::?\d{2})?)$"  # after a time, not the end of a date
 TIMES = ["", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p"]
 
 
@@ -28,7 +30,7 @@ def dates_of(cells: Any, parts: Any = (slice(None),), better: Any = None) -> np.
 
     Where both 3/4 of May and of April fit, the one that goes on in time is taken, month first if both or neither do. parts: the rows of
     each series where several stand below one another, in each of which time goes on. better: ``better(dates)`` says that it is this one.
-    Times with a zone are given in UTC.
+    Times with a zone are given in UTC, see `in_zone`; dates before 1678 or after 2261 are none.
     """
     words = cells.str.strip()
     known = words[words != ""]
@@ -36,10 +38,15 @@ def dates_of(cells: Any, parts: Any = (slice(None),), better: Any = None) -> np.
         return None
     fits = [form for form in _forms() if _parsed(known[:100], form) is not None]
     whole = [found for form in fits if (found := _parsed(words, form)) is not None]
-    ordered = lambda dates: bool((np.diff(dates[~np.isnat(dates)].astype(np.int64)) >= 0).all())
-    goes_on = [dates for dates in whole if all(ordered(dates[rows]) for rows in parts)]
+    goes_on = [dates for dates in whole if all(_ordered(dates[rows]) for rows in parts)]
     best = (dates for dates in goes_on if better is not None and better(dates))
     return next(best, (goes_on or whole or [None])[0])
+
+
+def _ordered(dates: np.ndarray) -> bool:
+    """Whether time goes on from row to row; rows without a date say nothing."""
+    known = dates[~np.isnat(dates)]
+    return bool((known[1:] >= known[:-1]).all())
 
 
 def _forms() -> list[str]:
@@ -51,8 +58,62 @@ def _parsed(words: Any, form: str) -> np.ndarray | None:
     import pandas as pd
 
     found = pd.to_datetime(words.where(words != ""), format=form, errors="coerce", utc=True)
-    good = (found.notna() | (words == "")).all()
-    return found.dt.tz_localize(None).to_numpy("datetime64[ns]") if good else None
+    if not (found.notna() | (words == "")).all():
+        return None
+    try:
+        return found.dt.tz_localize(None).dt.as_unit("ns").to_numpy("datetime64[ns]")
+    except (OverflowError, pd.errors.OutOfBoundsDatetime):  # nanoseconds reach from 1678 to 2261
+        return None
+
+
+def in_zone(
+    cells: Any, dates: np.ndarray, parts: Sequence[Any] = (slice(None),), zone: str | None = None
+) -> tuple[np.ndarray, str]:
+    """Dates of `dates_of` as the clock shows them that wrote ``cells``, and what is written after them: "", or a zone like "+01:00".
+
+    Where summer and winter differ they stay in UTC, "+00:00", if rows are a step apart there, as hours are; if they are a step apart
+    by that clock alone, as days are, they are its times without a zone. parts: as for `dates_of`. zone: of the rows before these, which
+    they follow. Raises: DataError where those had a zone and these have none.
+    """
+    found = cells.str.strip().str.extract(ZONE, expand=False)
+    if found.isna().all():
+        if zone:
+            raise DataError(f"times without a zone follow on times in {zone}; write the zone after each")
+        return dates, ""
+    offsets = np.array([_minutes(word) if isinstance(word, str) else 0 for word in found], "timedelta64[m]")
+    here = dates + offsets
+    if zone is None:
+        each = {_minutes(word) for word in found.dropna()}
+        summers = len(each) > 1
+        zone = _written_zone(0 if summers else each.pop())
+        if summers and not _even(dates, parts) and _even(here, parts):
+            zone = ""
+    return (dates + np.timedelta64(_minutes(zone), "m"), zone) if zone else (here, "")
+
+
+def _minutes(zone: str) -> int:
+    """Of a zone from UTC.
+
+    >>> _minutes("+05:30"), _minutes("-08"), _minutes("Z")
+    (330, -480, 0)
+    """
+    if zone in "Zz":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return (int(digits[:2]) * 60 + int(digits[2:])) * (-1 if zone[0] == "-" else 1)
+
+
+def _written_zone(minutes: int) -> str:
+    hours, rest = divmod(abs(minutes), 60)
+    return f"{'-' if minutes < 0 else '+'}{hours:02}:{rest:02}"
+
+
+def _even(dates: np.ndarray, parts: Sequence[Any]) -> bool:
+    """Whether the rows of each part are one step apart."""
+    try:
+        return all(step_of(dates[rows]) is not None for rows in parts if len(dates[rows]) > 1)
+    except DataError:
+        return False
 
 
 # -- dates a fixed step apart ------------------------------------------------------------------------------------------
@@ -127,6 +188,16 @@ def following(dates: np.ndarray, step: Step, count: int) -> np.ndarray:
     [datetime.date(2024, 2, 29), datetime.date(2024, 3, 31)]
     """
     dates = np.asarray(dates, "datetime64[ns]")
+    try:
+        found = _following(dates, step, count)
+    except OverflowError:  # NumPy before 2.5 wraps round
+        found = dates[-1:]
+    if (found <= np.concatenate([dates[-1:], found[:-1]])).any():  # nanoseconds end in 2262
+        raise DataError(f"{count} rows of {step} after {_shown(dates[-1])} go beyond the year 2261; ask for fewer")
+    return found
+
+
+def _following(dates: np.ndarray, step: Step, count: int) -> np.ndarray:
     last, ahead = dates[-1], np.arange(1, count + 1)
     if step.working_days:
         day = last.astype("datetime64[D]")
@@ -159,7 +230,19 @@ def calendar(dates: np.ndarray, step: Step, span: int | None = None) -> np.ndarr
 
 def span_of(dates: np.ndarray) -> int:
     """Nanoseconds from the first to the last."""
-    return int((np.asarray(dates[-1], "datetime64[ns]") - np.asarray(dates[0], "datetime64[ns]")).astype(np.int64))
+    first, last = (int(date) for date in np.asarray(dates[[0, -1]], "datetime64[ns]").astype(np.int64))
+    return last - first  # of integers: more than 292 years are no timedelta64
+
+
+def seconds(dates: np.ndarray) -> np.ndarray:
+    """Since the first of them, NaN where there is none.
+
+    >>> seconds(np.array(["1700-01-01", "2100-01-01"], "datetime64[ns]")).tolist()
+    [0.0, 12622780800.0]
+    """
+    whole = dates.astype("datetime64[s]")  # apart from the rest: more than 292 years are no timedelta64 in nanoseconds
+    rest, first = (dates - whole) / np.timedelta64(1, "s"), whole.reshape(-1)[0]
+    return np.where(np.isnat(dates), np.nan, (whole - first) / np.timedelta64(1, "s") + rest - rest.reshape(-1)[0])
 
 
 def _turns(share: np.ndarray) -> list[np.ndarray]:

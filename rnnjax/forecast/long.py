@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnjax.data import DataError
-from rnnjax.data.dates import calendar, following, span_of, step_of
+from rnnjax.data.dates import calendar, following, seconds, span_of, step_of
 
 
 class Long(NamedTuple):
@@ -92,9 +92,9 @@ def aligned(parts: Sequence[np.ndarray], fill: float | None = None) -> np.ndarra
 
 def times_of(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Times ``[t]`` or dates of each series as ``[T, S]``, seconds of dates; before the first of a series its median step goes back."""
-    seconds = [(p - p[0]) / np.timedelta64(1, "s") if np.issubdtype(p.dtype, np.datetime64) else p for p in parts]
+    since = [seconds(p) if np.issubdtype(p.dtype, np.datetime64) else p for p in parts]
     found, longest = [], max(map(len, parts))
-    for of in seconds:
+    for of in since:
         step = np.median(np.diff(of)) if len(of) > 1 else 1.0
         found.append(np.concatenate([of[0] - step * np.arange(longest - len(of), 0, -1), of]))
     return np.stack(found, 1)

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rnnjax.data.dates import seconds
+
 
 class Rows(NamedTuple):
     """Series as they came and as they are read.
@@ -142,7 +144,7 @@ def _times(who: str, given: Any, shape: tuple[int, int], horizon: int) -> np.nda
     rows, many = shape
     found = np.asarray(given)
     if np.issubdtype(found.dtype, np.datetime64):
-        found = np.where(np.isnat(found), np.nan, (found - found.reshape(-1)[0]) / np.timedelta64(1, "s"))
+        found = seconds(found)
     found = _numbers(who, "times", found)
     found = found[:, None] if found.ndim == 1 else found
     if found.ndim != 2 or len(found) not in (rows, rows + horizon) or found.shape[1] not in (1, many):
