@@ -97,7 +97,10 @@ def carried(values: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 def _numbers(who: str, name: str, given: Any) -> np.ndarray:
     try:
-        return np.asarray(given, np.float64)
+        found = np.asarray(given)
+        if np.iscomplexobj(found):
+            raise TypeError  # a cast would drop half of it
+        return found.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(
             f"{who}: {name} must be numbers, got {type(given).__name__}; NaN stands for what is missing"

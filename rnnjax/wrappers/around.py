@@ -32,7 +32,9 @@ def check_cell(owner: str, cell: Any) -> None:
             f"{owner}: takes a cell with init, initial_carry and a step, got {type(cell).__name__}; see rnnjax.Cell"
         )
     if not _takes_a_step(cell):
-        raise TypeError(f"{owner}: takes a cell whose step is (params, carry, x), got {cell!r}; wrap the cell in it")
+        raise TypeError(
+            f"{owner}: takes a cell whose step is (params, carry, x), got the layer {cell!r}; give the cell in it"
+        )
 
 
 def _takes_a_step(cell: Any) -> bool:

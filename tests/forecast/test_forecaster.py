@@ -239,6 +239,7 @@ def test_settings_that_make_no_sense(options, said):
         ),
         (WALK, dict(past=np.full((120, 1), np.nan)), "past must be finite, row 0 is not"),
         ([["a"]], {}, "series must be numbers"),
+        (WALK * 1j, {}, "series must be numbers"),
     ],
 )
 def test_data_that_cannot_be_fitted(series, options, said):
