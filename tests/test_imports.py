@@ -12,7 +12,7 @@ import rnnjax
 
 ROOT = Path(rnnjax.__file__).parent
 LAYERS = [
-    ["_jax", "_signals", "base"],
+    ["_jax", "_signals", "base", "wording"],
     ["carry_maps", "linear_algebra", "lock"],
     ["protocols"],
     ["engine"],

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from rnnjax.cli.errors import BadInput
 from rnnjax.cli.settings import Settings
 from rnnjax.train.placement import largest_divisor
+from rnnjax.wording import counted
 
 # Where one batch over several cores is faster than on one. Measured on two cores (JAX 0.12, steps as `rnnjax train` has them;
 # one device uses the second core too, for large products): LSTM and GRU, 16 rows of 256 features 1.4 times as fast, 32 of 128
@@ -30,7 +31,7 @@ class Devices(NamedTuple):
     remark: str = ""
 
     def __str__(self) -> str:
-        return _many(self.count, "device")
+        return counted(self.count, "device")
 
 
 def cores() -> int:
@@ -97,7 +98,7 @@ def check_asked(asked: int | None, most: int, what: str) -> None:
 
 def too_few(count: int, found: int, accelerated: bool) -> str:
     """The sentence where JAX has fewer devices than a run needs."""
-    need = f"the run needs {_many(count, 'device')} and JAX has {found}"
+    need = f"the run needs {counted(count, 'device')} and JAX has {found}"
     if accelerated:
         return f"{need} here; go on where it began, or train anew into another --out"
     return (
@@ -109,12 +110,8 @@ def too_few(count: int, found: int, accelerated: bool) -> str:
 def remark(count: int, asked: int | None, settings: Settings, accelerated: bool) -> str:
     """What is worth a line about the number of devices, or nothing."""
     if asked is not None and asked != count:
-        return f"--devices {asked} does not divide --batch {settings.batch}: {_many(count, 'device')} it is"
+        return f"--devices {asked} does not divide --batch {settings.batch}: {counted(count, 'device')} it is"
     if not accelerated and count > cores():
-        there = _many(cores(), "core")
+        there = counted(cores(), "core")
         return f"The run began on {count} devices and goes on so, to the same numbers, though this machine has {there}."
     return ""
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"

@@ -29,6 +29,7 @@ from rnnjax.lock import LOCK
 from rnnjax.train import hosts
 from rnnjax.train.digest import sha256
 from rnnjax.train.metrics import Metrics
+from rnnjax.wording import counted
 
 
 def run(args: argparse.Namespace) -> int:
@@ -317,7 +318,7 @@ def tell(task: Task, result: rj.train.Fit, out: Path, settings: Settings) -> Non
     skipped = int(result.state.skipped)
     print(f"\nStopped at step {int(result.state.step)}: {why}.")
     if skipped:
-        print(f"{skipped} update{'s'[: skipped > 1]} left out as not finite; a lower --rate may help.")
+        print(f"{counted(skipped, 'update')} left out as not finite; a lower --rate may help.")
     print(f"Written to {out}: {', '.join(sorted(entry.name for entry in out.iterdir() if entry.name != LOCK))}")
     if not drawn:
         print(f"No {folders.PLOT}: matplotlib is not installed (pip install matplotlib).")

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnnjax.data.errors import DataError
+from rnnjax.wording import counted
 
 FORMS = [
     "ISO8601",
@@ -132,7 +133,7 @@ class Step(NamedTuple):
             return f"unevenly, {_duration(self.nanoseconds)} in the median,"
         if self.months:
             years, months = divmod(self.months, 12)
-            return _many(years, "year") if not months else _many(self.months, "month")
+            return counted(years, "year") if not months else counted(self.months, "month")
         if self.working_days:
             return "1 working day"
         return _duration(self.nanoseconds)
@@ -157,7 +158,7 @@ def step_of(dates: np.ndarray, name: str = "the column of dates", uneven: bool =
     if np.isnat(dates).any():
         raise DataError(f"{name} has no date in row {int(np.argmax(np.isnat(dates))) + 1}; fill it in")
     if len(dates) < 2:
-        raise DataError(f"{name} has {_many(len(dates), 'date')}; two at least show how far rows are apart")
+        raise DataError(f"{name} has {counted(len(dates), 'date')}; two at least show how far rows are apart")
     apart = np.diff(dates).astype(np.int64)
     if (apart <= 0).any():
         row = int(np.argmax(apart <= 0)) + 1
@@ -300,8 +301,4 @@ def _shown(date: Any) -> str:
 def _duration(nanoseconds: int) -> str:
     """A time in the largest unit that it is a whole number of."""
     unit, size = next(((unit, size) for unit, size in UNITS.items() if nanoseconds % size == 0), ("second", 10**9))
-    return _many(nanoseconds // size if nanoseconds % size == 0 else nanoseconds / size, unit)
-
-
-def _many(count: float, what: str) -> str:
-    return f"{count:g} {what}{'s'[: count != 1]}"
+    return counted(nanoseconds // size if nanoseconds % size == 0 else nanoseconds / size, unit)

@@ -15,6 +15,7 @@ from rnnjax.data.errors import DataError
 from rnnjax.data.files import called
 from rnnjax.data.numbers import MISSING, Style, read_column
 from rnnjax.data.table import Grid, check_cells, is_numeric, none_numeric, read_columns, read_grid
+from rnnjax.wording import counted
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ def classes_of(path: str | Path, label: str, labels: list[str], fewest: int = 20
     found = sorted(set(labels))
     if len(labels) < fewest:
         raise DataError(
-            f"{path} is too short: it has {len(labels)} labelled sequence{'s' * (len(labels) != 1)}, at least {fewest} are needed"
+            f"{path} is too short: it has {counted(len(labels), 'labelled sequence')}, at least {fewest} are needed"
         )
     if len(found) == 1:
         raise DataError(f"{path}: column {label!r} has one class, {found[0]!r}; there is nothing to tell apart")

@@ -19,6 +19,7 @@ from rnnjax.data.errors import DataError
 from rnnjax.data.files import called, decode
 from rnnjax.data.layout import Layout, blank, lay_out
 from rnnjax.data.numbers import POINT_GROUPS, Column, Style, hint, points_that_may_group, read_column
+from rnnjax.wording import counted
 
 ROW_NUMBERS = "row numbers"  # the name of a column without one that counts the rows
 
@@ -114,7 +115,7 @@ def read_csv(
     check_cells(path, names, cells, lines, [(i, read[i]) for i in numeric], separator)
     if len(cells) < fewest:
         raise DataError(
-            f"{path} is too short: it has {len(cells)} row{'s'[: len(cells) > 1]} of numbers, at least {fewest} are needed"
+            f"{path} is too short: it has {counted(len(cells), 'row')} of numbers, at least {fewest} are needed"
         )
     if nameless and numeric[0] == 0 and len(numeric) > 1 and _counts_rows(read[0]):
         names[0], numeric = ROW_NUMBERS, numeric[1:]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from rnnjax.base import Key, Params, cell, param_dtype
 from rnnjax.protocols import OneInside, SeveralLayers, StepLength
+from rnnjax.wording import counted
 from rnnjax.wrappers.around import around, check_wrapper
 from rnnjax.wrappers.stack import output_shape
 
@@ -35,7 +36,7 @@ class Correction:
         check_wrapper(self)
 
     def __repr__(self) -> str:
-        return f"Correction({self.cell!r}, {len(self.start)} output{'s'[: len(self.start) != 1]})"
+        return f"Correction({self.cell!r}, {counted(len(self.start), 'output')})"
 
     def init(self, key: jax.Array, x: Any) -> Params:
         params = {"cell": self.cell.init(key, x)}

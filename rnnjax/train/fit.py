@@ -25,6 +25,7 @@ from rnnjax.train.metrics import Metrics
 from rnnjax.train.placement import Layout, devices_of, place, unplaced
 from rnnjax.train.progress import Progress
 from rnnjax.train.step import LossFn, Report, TrainState, make_step, start
+from rnnjax.wording import counted
 
 
 class Fit(NamedTuple):
@@ -382,6 +383,6 @@ def _check_devices(out: Any, before: int, now: int) -> None:
     """Sums over another number of devices round otherwise: the run would not be the one it goes on with."""
     if before != now:
         raise ValueError(
-            f"fit: the run in {out} was on {before} device{'s' * (before > 1)} and resume=True asks for {now}; pass a "
+            f"fit: the run in {out} was on {counted(before, 'device')} and resume=True asks for {now}; pass a "
             f'mesh whose first axis has {before}{" (or none)" * (before == 1)}, resume="anywhere", or train into another folder'
         )
