@@ -74,13 +74,17 @@ def in_zone(
 
     Where summer and winter differ they stay in UTC, "+00:00", if rows are a step apart there, as hours are; if they are a step apart
     by that clock alone, as days are, they are its times without a zone. parts: as for `dates_of`. zone: of the rows before these, which
-    they follow. Raises: DataError where those had a zone and these have none.
+    they follow. Raises: DataError where those had a zone and these have none, or some have one and some not.
     """
-    found = cells.str.strip().str.extract(ZONE, expand=False)
+    words = cells.str.strip()
+    found = words.str.extract(ZONE, expand=False)
     if found.isna().all():
         if zone:
             raise DataError(f"times without a zone follow on times in {zone}; write the zone after each")
         return dates, ""
+    bare = (found.isna() & (words != "")).to_numpy()
+    if bare.any():
+        raise DataError(f"row {int(bare.argmax()) + 1} has no zone, where others have; write it after each")
     offsets = np.array([_minutes(word) if isinstance(word, str) else 0 for word in found], "timedelta64[m]")
     here = dates + offsets
     if zone is None:

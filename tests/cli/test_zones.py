@@ -79,6 +79,12 @@ def test_offsets_in_every_form(tmp_path):
         assert sheet.zone == zone and str(sheet.blocks[0].dates[5]).startswith("2024-03-25T05:00:00"), end
 
 
+def test_a_zone_in_some_rows_alone_is_refused(tmp_path):
+    dates = pd.date_range("2024-03-25", periods=ROWS, freq="h", tz="Asia/Kolkata").astype(str).tolist()
+    with pytest.raises(BadInput, match="column 'ds': row 8 has no zone, where others have; write it after each"):
+        sheet_of(tmp_path / "t.csv", [*dates[:7], dates[7][:-6], *dates[8:]])
+
+
 def test_old_dates_and_long_spans(tmp_path):
     """Four centuries are read; what nanoseconds cannot hold is said, and no date to come wraps round."""
     years = [f"{year}-01-01" for year in range(1700, 2101, 10)]
