@@ -80,7 +80,10 @@ def test_numpys_numbers_become_pythons_so_that_a_cell_prints_as_it_is_built_and_
         (lambda: rj.GRU(4, chrono=50.0, use_bias=False), "GRU: chrono sets biases, got use_bias=False"),
         (lambda: rj.OrthogonalRNN(4, parametrization="cayley", negative=1.5), "negative must be an int"),
         (lambda: rj.Stack(rj.GRU(4), rj.GRU), r"Stack: takes a cell, got the class GRU; make one of it, as GRU\(128\)"),
-        (lambda: rj.Readout(rj.RNN(rj.GRU(4)), 2), r"Readout: takes a cell whose step is .* got the layer RNN\(GRU\(4\)\)"),
+        (
+            lambda: rj.Readout(rj.RNN(rj.GRU(4)), 2),
+            r"Readout: takes a cell whose step is .* got the layer RNN\(GRU\(4\)\)",
+        ),
         (lambda: rj.Zoneout(rj.LSTM(4), (0.1, 1.0)), "Zoneout: rate must be at least 0 and below 1"),
     ],
 )
