@@ -24,7 +24,7 @@ from rnnjax.tasks.physics.muscled import Point, start
 BODY, HIDDEN, BATCH = Point(), 32, 32
 PRINTED = {250: 0.490, 500: 0.225, 1000: 0.171, 2000: 0.140, 3000: 0.124, 5750: 0.109}
 LAST = 5750
-RATES = {"Adam, 0.001": optax.adam(1e-3), "the recipe": optax.adam(optax.cosine_decay_schedule(reach.RATE, LAST))}
+RATES = {"Adam, 0.001": optax.adam(1e-3), "the recipe": reach.learner(LAST)}
 
 
 def losses(optimizer: optax.GradientTransformation, seed: int, batches: int) -> np.ndarray:

@@ -242,7 +242,7 @@ def sheet_of(memory: dict[str, Any]) -> Sheet:
         blocks=tuple(block_of(memory, of) for of in memory["recent"]),
         span=memory["span"],
         static=tuple(memory["static"]),
-        zone=memory.get("zone", ""),
+        zone=memory.get("zone", ""),  # runs from before zones were kept have none
     )
 
 

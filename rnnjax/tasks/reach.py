@@ -23,7 +23,7 @@ from rnnjax.tasks.physics.muscled import Arm, Body, Moved, Point, start, step
 from rnnjax.tasks.recipe import Params, Problem, Recipe, Score, Setting
 from rnnjax.tasks.run import train
 
-STEPS, RATE, KEYS = 100, 5e-3, {"valid": 1, "test": 2}
+STEPS, KEYS = 100, {"valid": 1, "test": 2}
 
 
 class Episode(NamedTuple):
@@ -49,7 +49,7 @@ def make(body: Body, setting: Setting) -> Problem:
             return Score(float(found.mean()), {"in the last tenth of a second": float(found[-10:].mean())})
 
         params = started(policy, key, shown(body, given["test"], start(body, given["test"].place)))
-        return Problem(params, loss, draw, score, {}, optax.adam(optax.cosine_decay_schedule(RATE, steps)), steps)
+        return Problem(params, loss, draw, score, {}, learner(steps), steps)
 
     def forgetful() -> float:
         alike = problem(remembers=False)
@@ -58,6 +58,11 @@ def make(body: Body, setting: Setting) -> Problem:
     still = lambda: float(jnp.abs(body.hand(given["test"].place) - given["test"].target).sum(-1).mean())
     floors = {"a hand that stays": still, "the same network, forgetting after each step": forgetful}
     return problem(remembers=True)._replace(floors=floors)
+
+
+def learner(steps: int) -> optax.GradientTransformation:
+    """Adam, from 0.005 down a cosine."""
+    return optax.adam(optax.cosine_decay_schedule(5e-3, steps))
 
 
 def episodes(body: Body, key: jax.Array, count: int) -> Episode:

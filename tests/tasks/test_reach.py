@@ -98,8 +98,8 @@ def test_gradients_through_a_hundred_steps_by_differences(name):
 @pytest.mark.filterwarnings("ignore")  # its own
 @pytest.mark.parametrize("name", BODIES)
 def test_a_second_as_in_motornet(name):
-    """Each step from MotorNet's own state to 1e-5: places, speeds, activations, forces; a hundred of ours in a row to 1e-4, where
-    rounding adds up, and all that is seen."""
+    """Places, speeds, activations, forces, and all that is seen, at each of the hundred steps; each step from MotorNet's own state too,
+    from which forces are equal to 1e-5. Where a hundred of ours stand in a row rounding adds up in them: 1e-4."""
     motornet, torch = pytest.importorskip("motornet"), pytest.importorskip("torch")
     hill = motornet.muscle.RigidTendonHillMuscle
     theirs = {"arm": lambda: motornet.effector.RigidTendonArm26(hill()), "point": motornet.effector.ReluPointMass24}
@@ -111,11 +111,11 @@ def test_a_second_as_in_motornet(name):
     drives = rng.random((10, 8, body.muscles)) ** 2
     move, target = jax.jit(lambda state, drive: muscled.step(body, state, drive)), about["goal"].numpy()
 
-    def alike(state, rtol):
+    def alike(state, of_forces):
         forces = body.force(state.activation, state.length, state.velocity)
-        np.testing.assert_allclose(jnp.concatenate([state.place, state.speed], -1), of("joint"), rtol=rtol, atol=rtol)
-        np.testing.assert_allclose(state.activation, of("muscle")[:, 0], rtol=rtol, atol=rtol)
-        np.testing.assert_allclose(forces, of("muscle")[:, -1], rtol=rtol, atol=1e-3)  # N, of up to 1,549
+        np.testing.assert_allclose(jnp.concatenate([state.place, state.speed], -1), of("joint"), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(state.activation, of("muscle")[:, 0], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(forces, of("muscle")[:, -1], rtol=of_forces, atol=1e-3)  # N, of up to 1,549
 
     alike(state, 1e-5)
     felt = of("geometry")
